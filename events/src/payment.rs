@@ -1,0 +1,199 @@
+//! What happens to a payment at PortOne, as the shop learnt it by re-reading. Times in payloads are
+//! PortOne's own, so that the same facts give the same bytes however they were learnt.
+
+use cqrs_es::DomainEvent;
+use serde::{Deserialize, Serialize};
+
+use crate::{Money, OrderId, PayMethod, Sealed, Timestamp, personal::AccountNumber};
+
+/// A payment is asked for, paid or failed, and perhaps goes back in parts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum PaymentEvent {
+    /// The shop asked for it; the buyer's window may open.
+    #[serde(rename = "payment.requested")]
+    Requested {
+        /// For which order.
+        order_id: OrderId,
+        /// To the won.
+        due: Money,
+        /// How the buyer wants to pay.
+        pay_method: PayMethod,
+        /// What the payment window shows, at most 40 bytes.
+        order_name: String,
+    },
+    /// The buyer was given an account number; the money is not there yet.
+    #[serde(rename = "payment.virtual_account_issued")]
+    VirtualAccountIssued {
+        /// PortOne's id of the attempt.
+        transaction_id: String,
+        /// PortOne's name of the bank (`SHINHAN`), if told.
+        bank: Option<String>,
+        /// Where to pay.
+        account: Sealed<AccountNumber>,
+        /// Until when.
+        expires_at: Option<Timestamp>,
+    },
+    /// The money is there and is what was due.
+    #[serde(rename = "payment.confirmed")]
+    Confirmed {
+        /// For which order.
+        order_id: OrderId,
+        /// PortOne's id of the attempt that succeeded.
+        transaction_id: String,
+        /// Equals what was due.
+        paid: Money,
+        /// When, by PortOne's clock.
+        paid_at: Timestamp,
+        /// `card`, `virtual_account`, `transfer`, `easy_pay` …, or `unknown`.
+        method: String,
+        /// Card issuer, bank or easy-pay provider, in PortOne's words, if told.
+        provider: Option<String>,
+        /// Real money or play money.
+        channel: ChannelType,
+        /// The PG behind PortOne (`TOSSPAYMENTS`), if told.
+        pg_provider: Option<String>,
+        /// The PG's id of it, if told.
+        pg_tx_id: Option<String>,
+        /// Where the buyer sees the slip, if told.
+        receipt_url: Option<String>,
+    },
+    /// An attempt failed; the buyer may try again under the same id.
+    #[serde(rename = "payment.failed")]
+    Failed {
+        /// PortOne's id of the attempt.
+        transaction_id: String,
+        /// When, by PortOne's clock.
+        failed_at: Timestamp,
+        /// The PG's code, if told.
+        pg_code: Option<String>,
+    },
+    /// Money came that the shop does not accept; it goes back in full.
+    #[serde(rename = "payment.refused")]
+    Refused {
+        /// For which order.
+        order_id: OrderId,
+        /// PortOne's id of the attempt.
+        transaction_id: String,
+        /// Why.
+        reason: RefuseReason,
+        /// What was due.
+        due: Money,
+        /// What came, in the smallest unit of `paid_currency`.
+        paid_amount: i64,
+        /// ISO 4217 code in PortOne's words.
+        paid_currency: String,
+        /// When, by PortOne's clock.
+        paid_at: Timestamp,
+    },
+    /// The shop means to give money back. Written before PortOne is asked: `refund_id` is the
+    /// `Idempotency-Key` of that request.
+    #[serde(rename = "payment.cancellation_requested")]
+    CancellationRequested {
+        /// `refund-` and 32 hex digits.
+        refund_id: String,
+        /// How much, in the smallest unit of the payment's currency.
+        amount: i64,
+        /// What could be cancelled at that moment, sent along as PortOne's compare-and-set.
+        cancellable: i64,
+        /// Why.
+        reason: RefundReason,
+    },
+    /// PortOne refused to give money back; an operator must look.
+    #[serde(rename = "payment.cancellation_failed")]
+    CancellationFailed {
+        /// Which request.
+        refund_id: String,
+        /// PortOne's error type, or `FAILED`.
+        code: String,
+        /// The PG's code, if told.
+        pg_code: Option<String>,
+    },
+    /// Some or all of the money went back, whoever asked for it.
+    #[serde(rename = "payment.cancelled")]
+    Cancelled {
+        /// For which order.
+        order_id: OrderId,
+        /// PortOne's id of this cancellation.
+        cancellation_id: String,
+        /// How much went back, in the smallest unit of the payment's currency.
+        amount: i64,
+        /// How much has gone back in all.
+        cancelled_total: i64,
+        /// How much has not gone back.
+        remaining: i64,
+        /// When, by PortOne's clock.
+        cancelled_at: Timestamp,
+    },
+}
+
+/// Whether a payment channel moves real money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelType {
+    /// Real money.
+    Live,
+    /// Play money; a live shop refuses it.
+    Test,
+}
+
+/// Why the shop does not accept money that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefuseReason {
+    /// Not the amount due.
+    WrongAmount,
+    /// Not won.
+    WrongCurrency,
+    /// Play money in a live shop.
+    TestChannel,
+}
+
+/// Why money goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefundReason {
+    /// Not the amount due.
+    WrongAmount,
+    /// Not won.
+    WrongCurrency,
+    /// Play money in a live shop.
+    TestChannel,
+    /// It came after the order had expired.
+    OrderExpired,
+    /// It came after the order had been cancelled.
+    OrderCancelled,
+    /// It came for an order that was refused for want of stock.
+    OrderRefused,
+    /// A second payment of one order.
+    AlreadyPaid,
+    /// An operator's wish.
+    Operator,
+    /// The buyer's wish.
+    Customer,
+}
+
+impl DomainEvent for PaymentEvent {
+    fn event_type(&self) -> String {
+        self.name().to_owned()
+    }
+    fn event_version(&self) -> String {
+        "1".to_owned()
+    }
+}
+
+impl PaymentEvent {
+    /// The stored name, as in the `event_type` column.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Requested { .. } => "payment.requested",
+            Self::VirtualAccountIssued { .. } => "payment.virtual_account_issued",
+            Self::Confirmed { .. } => "payment.confirmed",
+            Self::Failed { .. } => "payment.failed",
+            Self::Refused { .. } => "payment.refused",
+            Self::CancellationRequested { .. } => "payment.cancellation_requested",
+            Self::CancellationFailed { .. } => "payment.cancellation_failed",
+            Self::Cancelled { .. } => "payment.cancelled",
+        }
+    }
+}
