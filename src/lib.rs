@@ -1,1 +1,6 @@
-//! Jangbu
+//! Jangbu: an event-sourced commerce backend for Korean online shops. This crate is the shell around
+//! the pure parts: HTTP, the executor, the log, fan-out, timers and the command line.
+
+pub mod clock;
+pub mod executor;
+pub mod log;
