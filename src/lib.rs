@@ -4,3 +4,4 @@
 pub mod clock;
 pub mod executor;
 pub mod log;
+pub mod sealing;
