@@ -72,8 +72,7 @@ impl fmt::Debug for RefundAccount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RefundAccount")
             .field("bank", &self.bank)
-            .field("rest", &Redacted)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

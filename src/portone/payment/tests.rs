@@ -110,6 +110,8 @@ fn a_wallet_tells_provider_and_the_card_behind_it() {
 
 #[test]
 fn cancellations_are_read_whatever_their_state() {
+    use CancellationStatus::{Failed, Requested, Succeeded, Unknown};
+
     let cancellation = |status: &str| {
         json!({"status": status, "id": status, "totalAmount": 1000, "taxFreeAmount": 0, "vatAmount": 91,
                "reason": "홍길동 변심", "requestedAt": "2026-03-03T00:00:00Z", "trigger": "CONSOLE", "easyPayDiscountAmount": 0})
@@ -121,7 +123,6 @@ fn cancellations_are_read_whatever_their_state() {
         .iter()
         .map(|cancellation| cancellation.status)
         .collect();
-    use CancellationStatus::{Failed, Requested, Succeeded, Unknown};
     assert_eq!(states, [Succeeded, Requested, Failed, Unknown]);
     assert_eq!(payment.cancellations[0].trigger.as_deref(), Some("CONSOLE"));
     assert!(!format!("{payment:?}").contains("홍길동"));

@@ -204,7 +204,7 @@ async fn without_an_answer_in_time_the_outcome_is_unknown() {
 
     fake.refuse(&[(500, "INTERNAL")]);
     let client = client(fake.address, |config| {
-        (config.backoff_first, config.backoff_max) = (AMPLE, AMPLE)
+        (config.backoff_first, config.backoff_max) = (AMPLE, AMPLE);
     });
     let error = client
         .cancel("p1", &request(1, 39_000), short)

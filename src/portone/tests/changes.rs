@@ -91,6 +91,26 @@ async fn a_payment_that_changes_during_the_walk_hides_no_other() {
 }
 
 #[tokio::test]
+async fn counting_pages_would_lose_one_there() {
+    let fake = Fake::start().await;
+    (0..150).for_each(|number| fake.put(changed(number, i64::try_from(number).expect("small"))));
+    let client = fake.client();
+    let first = client.list(start(), end(), &[], 0, AMPLE).await.expect("a page");
+    fake.put(changed(0, 1_000));
+    let second = client.list(start(), end(), &[], 1, AMPLE).await.expect("a page");
+    let ids: Vec<_> = first
+        .payments
+        .into_iter()
+        .chain(second.payments)
+        .map(|payment| payment.id)
+        .collect();
+    assert!(
+        !ids.contains(&id(100)),
+        "the hazard is gone, and so is the reason for walking by time"
+    );
+}
+
+#[tokio::test]
 async fn a_walk_passes_an_instant_that_fills_pages() {
     let fake = Fake::start().await;
     (0..230).for_each(|number| fake.put(changed(number, 5)));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -29,6 +29,8 @@ pub struct Seen {
     pub uri: Uri,
     pub headers: HeaderMap,
     pub body: Value,
+    /// The client's end of the connection.
+    pub peer: SocketAddr,
 }
 
 impl Seen {
@@ -73,7 +75,8 @@ impl Fake {
             arrivals: Arc::new(Semaphore::new(0)),
         };
         let router = Router::new().fallback(serve).with_state(fake.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, service).await });
         fake
     }
 
@@ -159,14 +162,14 @@ impl Fake {
         let amount = request.body["amount"].as_i64().expect("an amount");
         let cancelled = payment["amount"]["cancelled"].as_i64().expect("a sum");
         let balance = payment["amount"]["total"].as_i64().expect("a sum") - cancelled;
-        let answer = if request.body["currentCancellableAmount"] != balance {
-            error(409, "CANCELLABLE_AMOUNT_CONSISTENCY_BROKEN")
-        } else {
+        let answer = if request.body["currentCancellableAmount"] == balance {
             let cancellation = cancellation("SUCCEEDED", amount);
             payment["amount"]["cancelled"] = json!(cancelled + amount);
             let all = payment["cancellations"].as_array().cloned().unwrap_or_default();
             payment["cancellations"] = all.into_iter().chain([cancellation.clone()]).collect();
             (200, json!({"cancellation": cancellation}))
+        } else {
+            error(409, "CANCELLABLE_AMOUNT_CONSISTENCY_BROKEN")
         };
         inner.replays.insert(key, answer.clone());
         answer
@@ -209,13 +212,21 @@ impl Fake {
     }
 }
 
-async fn serve(State(fake): State<Fake>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn serve(
+    State(fake): State<Fake>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let request = Seen {
         method,
         uri,
         headers,
         body,
+        peer,
     };
     let fault = {
         let mut inner = fake.inner();

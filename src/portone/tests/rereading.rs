@@ -118,10 +118,10 @@ async fn nothing_is_read_for_nobody() {
 
 #[tokio::test]
 async fn a_failure_is_everybodys_who_shared_the_read() {
-    let (_fake, rereader, gate, first) = with_a_read_under_way(CONFIG).await;
+    let (fake, rereader, gate, first) = with_a_read_under_way(CONFIG).await;
     let later = [read(&rereader, "p1"), read(&rereader, "p1")];
     until(|| rereader.waiters("p1") == 2).await;
-    _fake.refuse(&[(401, "UNAUTHORIZED")]);
+    fake.refuse(&[(401, "UNAUTHORIZED")]);
     gate.add_permits(1);
     assert_eq!(status(first).await, PaymentStatus::Ready);
     for read in later {

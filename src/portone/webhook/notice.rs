@@ -95,35 +95,35 @@ fn older(body: &Value) -> Notice {
     transaction(status, status, body, &OLDER_FIELDS)
 }
 
-/// The names of a notice's fields in one version.
+/// The names of a notice's ids in one version.
 struct Fields {
-    payment_id: &'static str,
-    store_id: &'static str,
-    transaction_id: &'static str,
-    cancellation_id: &'static str,
+    payment: &'static str,
+    store: &'static str,
+    transaction: &'static str,
+    cancellation: &'static str,
 }
 
 const NEWER_FIELDS: Fields = Fields {
-    payment_id: "paymentId",
-    store_id: "storeId",
-    transaction_id: "transactionId",
-    cancellation_id: "cancellationId",
+    payment: "paymentId",
+    store: "storeId",
+    transaction: "transactionId",
+    cancellation: "cancellationId",
 };
 const OLDER_FIELDS: Fields = Fields {
-    payment_id: "payment_id",
-    store_id: "store_id",
-    transaction_id: "tx_id",
-    cancellation_id: "cancellation_id",
+    payment: "payment_id",
+    store: "store_id",
+    transaction: "tx_id",
+    cancellation: "cancellation_id",
 };
 
 fn transaction(kind: &str, event: &str, data: &Value, fields: &Fields) -> Notice {
     let text = |name: &str| data.get(name).and_then(Value::as_str).map(str::to_owned);
-    match text(fields.payment_id) {
+    match text(fields.payment) {
         Some(payment_id) if TRANSACTION_EVENTS.contains(&event) && is_id(&payment_id) => Notice::Transaction {
             payment_id,
-            store_id: text(fields.store_id),
-            transaction_id: text(fields.transaction_id),
-            cancellation_id: text(fields.cancellation_id),
+            store_id: text(fields.store),
+            transaction_id: text(fields.transaction),
+            cancellation_id: text(fields.cancellation),
             event: format!("Transaction.{event}"),
         },
         _ => unknown(kind),
