@@ -4,4 +4,5 @@
 pub mod clock;
 pub mod executor;
 pub mod log;
+pub mod portone;
 pub mod sealing;
