@@ -1,1 +1,3 @@
 //! Jangbu
+
+pub mod config;
