@@ -1,3 +1,4 @@
 //! Jangbu
 
 pub mod config;
+pub mod embedded;
