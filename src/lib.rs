@@ -2,7 +2,10 @@
 //! the pure parts: HTTP, the executor, the log, fan-out, timers and the command line.
 
 pub mod clock;
+pub mod config;
+pub mod embedded;
 pub mod executor;
 pub mod log;
 pub mod portone;
 pub mod sealing;
+pub mod telemetry;
