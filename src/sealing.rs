@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::{clock::Surroundings, log::NewPersonalKey};
 
-/// Bytes of an XChaCha20 nonce, which stands before the ciphertext. Random nonces of this length do
+/// Bytes of an `XChaCha20` nonce, which stands before the ciphertext. Random nonces of this length do
 /// not meet.
 const NONCE: usize = 24;
 
