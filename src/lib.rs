@@ -1,1 +1,7 @@
 //! Jangbu
+
+pub mod broker;
+pub mod feed;
+pub mod leases;
+pub mod relay;
+pub mod workers;

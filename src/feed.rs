@@ -1,0 +1,204 @@
+//! Reading the log in order: what the relay, the projection workers and the process managers share.
+//!
+//! Positions are dense and in commit order, so "everything after n" needs no tricks, and a missing
+//! event can be proven.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use jangbu_events::{Metadata, RawEvent, Recorded, Slot, StoreId, Timestamp, envelope::Stored, ids::AggregateId as _};
+use sqlx::{PgPool, types::Json};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// What every role of the fan-out needs.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The database that holds the log. Its pool is shared: nobody keeps a connection while idle.
+    pub db: PgPool,
+    /// Of this start of this process, never used before: the holder of its leases.
+    pub process: Uuid,
+    /// Where RabbitMQ is; without it everyone reads the log.
+    pub amqp_url: Option<String>,
+    /// Partitions of the log, 1 to 256.
+    pub partitions: i16,
+    /// The highest committed position that this process knows of, if anything feeds it.
+    pub head: Option<watch::Receiver<i64>>,
+    /// Term of the leases, usually [`crate::leases::TTL`].
+    pub lease_ttl: Duration,
+}
+
+/// One row as the database gives it.
+struct Row {
+    position: i64,
+    slot: i16,
+    store_id: Uuid,
+    event_id: Uuid,
+    aggregate_type: String,
+    aggregate_id: String,
+    sequence: i64,
+    event_type: String,
+    event_version: String,
+    payload: String,
+    metadata: Json<Metadata>,
+    command_id: Uuid,
+    causation_id: Option<Uuid>,
+    correlation_id: Option<Uuid>,
+    occurred_at: Timestamp,
+    recorded_at: Timestamp,
+}
+
+impl From<Row> for RawEvent {
+    fn from(row: Row) -> Self {
+        Recorded {
+            position: row.position,
+            slot: Slot::from_column(row.slot).expect("the table checks that slots are 0 to 255"),
+            store_id: StoreId::from_uuid(row.store_id),
+            event_id: row.event_id,
+            aggregate_type: row.aggregate_type,
+            aggregate_id: row.aggregate_id,
+            sequence: row.sequence,
+            command_id: row.command_id,
+            causation_id: row.causation_id,
+            correlation_id: row.correlation_id,
+            occurred_at: row.occurred_at,
+            recorded_at: row.recorded_at,
+            metadata: row.metadata.0,
+            payload: Stored {
+                event_type: row.event_type,
+                event_version: row.event_version,
+                payload: row.payload,
+            },
+        }
+    }
+}
+
+/// Which log this is: part of every queue name and message, renewed after a restore.
+pub async fn log_id(db: &PgPool) -> sqlx::Result<Uuid> {
+    sqlx::query_scalar!("select log_id from log_identity")
+        .fetch_one(db)
+        .await
+}
+
+/// The highest position; 0 while the log is empty.
+pub async fn head(db: &PgPool) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(r#"select coalesce(max(position), 0) as "position!" from events"#)
+        .fetch_one(db)
+        .await
+}
+
+/// A checkpoint that the log has not reached.
+#[derive(Debug, thiserror::Error)]
+pub enum AheadOfLog {
+    /// Whoever goes on from there would skip what the log gets next.
+    #[error(
+        "the checkpoint {checkpoint} is ahead of the log, which ends at {head}: after a restore, run `jangbu log fence`"
+    )]
+    Ahead {
+        /// What is said to be done.
+        checkpoint: i64,
+        /// The last position there is.
+        head: i64,
+    },
+    /// The log cannot be read.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Makes sure that a checkpoint is of this history of the log.
+pub async fn check_not_ahead(db: &PgPool, checkpoint: i64) -> Result<(), AheadOfLog> {
+    let head = head(db).await?;
+    if checkpoint > head {
+        Err(AheadOfLog::Ahead { checkpoint, head })
+    } else {
+        Ok(())
+    }
+}
+
+/// At most `limit` events after the position `after`, in order, without a hole.
+pub async fn read(db: &PgPool, after: i64, limit: i64) -> sqlx::Result<Vec<RawEvent>> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select position, slot, store_id, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version,
+               payload::text as "payload!", metadata as "metadata: Json<Metadata>",
+               command_id, causation_id, correlation_id, occurred_at, recorded_at
+           from events
+           where position > $1
+           order by position
+           limit $2"#,
+        after,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(RawEvent::from).collect())
+}
+
+/// At most `limit` events of the given slots with `after < position <= through`, in order. Fewer
+/// than `limit` means that there are no more up to `through`.
+pub async fn read_slots(
+    db: &PgPool,
+    after: i64,
+    through: i64,
+    slots: RangeInclusive<i16>,
+    limit: i64,
+) -> sqlx::Result<Vec<RawEvent>> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select position, slot, store_id, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version,
+               payload::text as "payload!", metadata as "metadata: Json<Metadata>",
+               command_id, causation_id, correlation_id, occurred_at, recorded_at
+           from events
+           where position > $1
+             and position <= $2
+             and slot between $3 and $4
+           order by position
+           limit $5"#,
+        after,
+        through,
+        *slots.start(),
+        *slots.end(),
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(RawEvent::from).collect())
+}
+
+/// The slots of a partition, out of `partitions` (1 to 256) nearly equal ranges: the inverse of
+/// [`Slot::partition`].
+pub fn slots(partition: i16, partitions: i16) -> RangeInclusive<i16> {
+    let partitions = i32::from(partitions);
+    let first_of = |p: i32| (p * i32::from(Slot::COUNT) + partitions - 1) / partitions;
+    let column = |slot: i32| i16::try_from(slot).expect("slots are 0 to 256");
+    column(first_of(i32::from(partition)))..=column(first_of(i32::from(partition) + 1) - 1)
+}
+
+/// The partition of an event, out of `partitions` (1 to 256).
+pub fn partition(event: &RawEvent, partitions: i16) -> i16 {
+    let partitions = u16::try_from(partitions).expect("there are 1 to 256 partitions");
+    i16::try_from(event.slot.partition(partitions)).expect("partitions are below 256")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slots_of_a_partition_are_those_that_fall_into_it() {
+        for partitions in 1..=256_i16 {
+            for slot in 0..=255_i16 {
+                let of = Slot::from_column(slot)
+                    .unwrap()
+                    .partition(u16::try_from(partitions).unwrap());
+                for partition in 0..partitions {
+                    let inside = slots(partition, partitions).contains(&slot);
+                    assert_eq!(
+                        inside,
+                        i32::from(of) == i32::from(partition),
+                        "{slot} of {partition}/{partitions}"
+                    );
+                }
+            }
+        }
+    }
+}
