@@ -180,6 +180,45 @@ pub fn partition(event: &RawEvent, partitions: i16) -> i16 {
 }
 
 #[cfg(test)]
+pub(crate) mod testing {
+    use jangbu_events::samples;
+    use rand::{Rng as _, rngs::StdRng};
+
+    use super::*;
+
+    /// An event with nothing remarkable about it.
+    pub fn event(position: i64, slot: i16, payload: &str) -> RawEvent {
+        Recorded {
+            position,
+            slot: Slot::from_column(slot).unwrap(),
+            store_id: StoreId::from_uuid(Uuid::nil()),
+            event_id: Uuid::from_u128(u128::try_from(position).unwrap()),
+            aggregate_type: "cart".into(),
+            aggregate_id: samples::cart_id().to_string(),
+            sequence: position,
+            command_id: Uuid::nil(),
+            causation_id: None,
+            correlation_id: None,
+            occurred_at: samples::moment(),
+            recorded_at: samples::moment(),
+            metadata: Metadata::default(),
+            payload: Stored {
+                event_type: "cart.cleared".into(),
+                event_version: "1".into(),
+                payload: payload.into(),
+            },
+        }
+    }
+
+    /// A log of so many events, from position 1, in random slots.
+    pub fn log(random: &mut StdRng, events: i64) -> Vec<RawEvent> {
+        (1..=events)
+            .map(|position| event(position, random.random_range(0..256), "{}"))
+            .collect()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -7,6 +7,8 @@
 
 pub mod core;
 mod inbox;
+#[cfg(test)]
+mod simulation;
 pub mod target;
 mod worker;
 

@@ -195,37 +195,57 @@ mod tests {
         }
     }
 
+    /// A question on its way to the database, or its answer on the way back.
+    struct UnderWay {
+        holder: usize,
+        due: Duration,
+        ask: Ask,
+        answer: Option<Answer>,
+    }
+
     #[test]
     fn never_two_holders_at_once_whatever_is_slow_or_lost() {
         for seed in 0..200 {
             let mut random = StdRng::seed_from_u64(seed);
             let mut row = Row::default();
-            let mut nodes: Vec<Core> = (0..3).map(|_| Core::new(TTL, ["relay".to_owned()])).collect();
-            // Questions and answers on their way: (node, due, question, answer if it was asked already).
-            let mut under_way: Vec<(usize, Duration, Ask, Option<Answer>)> = Vec::new();
+            let core = || Core::new(TTL, ["relay".to_owned()]);
+            let mut nodes: Vec<(usize, Core)> = (1..=3).map(|holder| (holder, core())).collect();
+            let mut holders_ever = 3;
+            let mut under_way: Vec<UnderWay> = Vec::new();
             let (mut held, mut highest) = (0_u32, 0);
             for now in (0..60_000).step_by(10).map(ms) {
-                let due = |(_, at, ..): &(usize, Duration, Ask, Option<Answer>)| *at <= now;
-                for (node, _, ask, answer) in under_way.extract_if(.., |it| due(it)).collect::<Vec<_>>() {
-                    let later = now + ms(random.random_range(0..1_500));
-                    match answer {
-                        None if random.random_bool(0.9) => {
-                            let answer = row.answer(node + 1, now, &ask);
-                            under_way.push((node, later, ask, Some(answer)));
+                for mut it in under_way.extract_if(.., |it| it.due <= now).collect::<Vec<_>>() {
+                    let lost = random.random_bool(0.1);
+                    let late = now > it.ask.at + TTL / 4;
+                    let node = nodes.iter_mut().find(|(holder, _)| *holder == it.holder);
+                    match (it.answer.take(), node) {
+                        (None, _) if !lost => {
+                            it.answer = Some(row.answer(it.holder, now, &it.ask));
+                            it.due = now + ms(random.random_range(0..400));
+                            under_way.push(it);
                         }
-                        Some(answer) if random.random_bool(0.9) => nodes[node].answered(&ask, &answer),
+                        // The keeper waits for an answer so long, and asks nothing meanwhile.
+                        (Some(answer), Some((_, core))) if !lost && !late => core.answered(&it.ask, &answer),
                         _ => {}
                     }
                 }
-                for (node, core) in nodes.iter_mut().enumerate() {
-                    if let Some(ask) = core.ask(now) {
-                        under_way.push((node, now + ms(random.random_range(0..200)), ask, None));
+                for (holder, node) in &mut nodes {
+                    if let Some(ask) = node.ask(now) {
+                        let slow = if random.random_bool(0.1) { 3_000 } else { 200 };
+                        let due = now + ms(random.random_range(0..slow));
+                        under_way.push(UnderWay {
+                            holder: *holder,
+                            due,
+                            ask,
+                            answer: None,
+                        });
                     }
                     if random.random_bool(0.0005) {
-                        *core = Core::new(TTL, ["relay".to_owned()]);
+                        holders_ever += 1;
+                        (*holder, *node) = (holders_ever, core());
                     }
                 }
-                let holders: Vec<i64> = nodes.iter().filter_map(|core| core.epoch("relay")).collect();
+                let holders: Vec<i64> = nodes.iter().filter_map(|(_, core)| core.epoch("relay")).collect();
                 // A node whose term has passed says so when it next looks, which it does in every step here.
                 assert!(holders.len() <= 1, "seed {seed} at {now:?}: {holders:?}");
                 held += u32::from(!holders.is_empty());

@@ -198,3 +198,139 @@ fn cut(events: Vec<RawEvent>) -> Vec<Vec<RawEvent>> {
     }
     stretches
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+
+    use super::*;
+    use crate::feed::testing::{event, log};
+
+    const LOG: Uuid = Uuid::from_u128(1);
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn every_partition_is_told_how_far_the_log_has_come() {
+        let mut core = Core::new(LOG, 4, 10);
+        let events = vec![event(11, 0, "{}"), event(12, 255, "{}")];
+        let stretches = |messages: &[(u64, Message)]| {
+            messages
+                .iter()
+                .map(|(_, m)| (m.partition, m.prev, m.through, m.events.len()))
+                .collect::<Vec<_>>()
+        };
+        // After a pause, with the first event; then only when something happens there, or after a while.
+        let first = core.round(ms(0), events).unwrap();
+        assert_eq!(
+            stretches(&first),
+            [(0, 10, 12, 1), (1, 10, 12, 0), (2, 10, 12, 0), (3, 10, 12, 1)]
+        );
+        let second = core.round(ms(5), vec![event(13, 64, "{}")]).unwrap();
+        assert_eq!(stretches(&second), [(1, 12, 13, 1)]);
+        assert_eq!(core.heartbeat_at(), Some(ms(250)));
+        let third = core.round(ms(250), vec![]).unwrap();
+        assert_eq!(stretches(&third), [(0, 12, 13, 0), (2, 12, 13, 0), (3, 12, 13, 0)]);
+        assert_eq!(core.heartbeat_at(), None);
+        assert_eq!(core.round(ms(9_999), vec![]).unwrap(), []);
+    }
+
+    #[test]
+    fn a_hole_in_the_log_is_never_published() {
+        let mut core = Core::new(LOG, 4, 10);
+        let hole = core.round(ms(0), vec![event(11, 0, "{}"), event(13, 0, "{}")]);
+        assert_eq!(hole, Err(NotContiguous { after: 11, found: 13 }));
+        assert_eq!(
+            core.round(ms(0), vec![event(10, 0, "{}")]),
+            Err(NotContiguous { after: 10, found: 10 })
+        );
+    }
+
+    #[test]
+    fn messages_are_bounded_but_take_at_least_one_event() {
+        let small = "1".repeat(1_000);
+        let huge = "1".repeat(MESSAGE_BYTES_MAX + 1);
+        let events: Vec<_> = (1..=100)
+            .map(|p| event(p, 0, if p == 50 { &huge } else { &small }))
+            .collect();
+        let messages = Core::new(LOG, 1, 0).round(ms(0), events).unwrap();
+        let counts: Vec<_> = messages.iter().map(|(_, m)| m.events.len()).collect();
+        assert_eq!(counts, [49, 1, 50]);
+        let many = Core::new(LOG, 1, 0)
+            .round(ms(0), (1..=600).map(|p| event(p, 0, "1")).collect())
+            .unwrap();
+        let counts: Vec<_> = many.iter().map(|(_, m)| m.events.len()).collect();
+        assert_eq!(counts, [256, 256, 88]);
+    }
+
+    #[test]
+    fn the_checkpoint_waits_for_the_first_unconfirmed_event() {
+        let mut core = Core::new(LOG, 2, 0);
+        let messages = core
+            .round(ms(0), vec![event(1, 0, "{}"), event(2, 200, "{}"), event(3, 0, "{}")])
+            .unwrap();
+        assert_eq!(core.confirmed_to(), 0);
+        core.confirmed(messages[0].0);
+        assert_eq!(core.confirmed_to(), 1, "event 2 is not confirmed, although 3 is");
+        core.confirmed(messages[1].0);
+        assert_eq!(core.confirmed_to(), 3);
+    }
+
+    #[test]
+    fn confirmed_means_published_whatever_the_order_and_the_crashes() {
+        for seed in 0..300 {
+            let mut random = StdRng::seed_from_u64(seed);
+            let log = log(&mut random, 400);
+            let partitions = *[1, 3, 4, 16].choose(&mut random).unwrap();
+            let (mut checkpoint, mut now) = (0_i64, ms(0));
+            let mut core = Core::new(LOG, partitions, checkpoint);
+            let mut open: Vec<(u64, Message)> = Vec::new();
+            // How often each event was confirmed, and where each partition stood in its messages.
+            let mut confirmed = vec![0_u32; log.len() + 1];
+            let mut steps = 0;
+            while checkpoint < 400 {
+                steps += 1;
+                assert!(steps < 20_000, "seed {seed}: no progress");
+                now += ms(random.random_range(0..100));
+                match random.random_range(0..10) {
+                    0..5 => {
+                        let after = usize::try_from(core.read_to()).unwrap();
+                        let take = random.random_range(0..30).min(log.len() - after);
+                        let published = core.round(now, log[after..after + take].to_vec()).unwrap();
+                        for (_, message) in &published {
+                            assert!(message.prev < message.through || message.events.is_empty());
+                            let inside = |e: &RawEvent| message.prev < e.position && e.position <= message.through;
+                            let mine = |e: &RawEvent| feed::partition(e, partitions) == message.partition;
+                            let complete: Vec<_> = log.iter().filter(|e| inside(e) && mine(e)).cloned().collect();
+                            assert_eq!(message.events, complete, "seed {seed}: a message is complete");
+                        }
+                        open.extend(published);
+                    }
+                    5..9 if !open.is_empty() => {
+                        let (id, message) = open.swap_remove(random.random_range(0..open.len()));
+                        core.confirmed(id);
+                        message
+                            .events
+                            .iter()
+                            .for_each(|e| confirmed[usize::try_from(e.position).unwrap()] += 1);
+                    }
+                    9 => {
+                        assert!(
+                            core.confirmed_to() >= checkpoint,
+                            "seed {seed}: the checkpoint never goes back"
+                        );
+                        checkpoint = core.confirmed_to();
+                        let done = 1..=usize::try_from(checkpoint).unwrap();
+                        assert!(confirmed[done].iter().all(|count| *count > 0), "seed {seed}: a hole");
+                        if random.random_bool(0.2) {
+                            core = Core::new(LOG, partitions, checkpoint);
+                            open.clear();
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}

@@ -149,3 +149,109 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::testing::event;
+
+    const LOG: Uuid = Uuid::from_u128(1);
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn message(prev: i64, through: i64, positions: &[i64]) -> Message {
+        let events = positions.iter().map(|p| event(*p, 0, "{}")).collect();
+        Message {
+            log: LOG,
+            partition: 0,
+            partitions: 4,
+            prev,
+            through,
+            events,
+        }
+    }
+
+    fn positions(core: &Core) -> Vec<i64> {
+        core.batch()
+            .into_iter()
+            .flat_map(|batch| &batch.events)
+            .map(|event| event.position)
+            .collect()
+    }
+
+    #[test]
+    fn what_is_known_already_is_left_out() {
+        let mut core = Core::new(LOG, 0, 4, 10);
+        assert_eq!(core.offer(ms(0), message(0, 10, &[9, 10]), |_| true), Verdict::Taken);
+        assert_eq!(core.batch(), None);
+        assert_eq!(
+            core.offer(ms(0), message(5, 14, &[6, 10, 11, 13]), |_| true),
+            Verdict::Taken
+        );
+        assert_eq!(core.offer(ms(1), message(12, 16, &[13, 16]), |_| true), Verdict::Taken);
+        assert_eq!(positions(&core), [11, 13, 16]);
+        assert_eq!(core.batch().map(|batch| (batch.from, batch.through)), Some((10, 16)));
+        core.committed();
+        assert_eq!((core.checkpoint(), core.batch()), (16, None));
+    }
+
+    #[test]
+    fn a_gap_is_seen_even_if_the_message_is_empty() {
+        let mut core = Core::new(LOG, 0, 4, 10);
+        assert_eq!(
+            core.offer(ms(0), message(11, 12, &[]), |_| true),
+            Verdict::Gap { through: 12 }
+        );
+        core.extend(ms(0), 12, vec![event(11, 0, "{}")], |_| true);
+        assert_eq!(positions(&core), [11]);
+        assert_eq!(
+            core.offer(ms(0), message(11, 12, &[]), |_| true),
+            Verdict::Taken,
+            "filled, it is known"
+        );
+    }
+
+    #[test]
+    fn what_another_log_or_another_count_of_partitions_says_means_nothing() {
+        let mut core = Core::new(LOG, 0, 4, 10);
+        let others = [
+            Message {
+                log: Uuid::from_u128(2),
+                ..message(10, 11, &[11])
+            },
+            Message {
+                partition: 1,
+                ..message(10, 11, &[11])
+            },
+            Message {
+                partitions: 8,
+                ..message(10, 11, &[11])
+            },
+        ];
+        for other in others {
+            assert_eq!(core.offer(ms(0), other, |_| true), Verdict::Foreign);
+        }
+        assert_eq!((core.cursor(), core.batch()), (10, None));
+    }
+
+    #[test]
+    fn quiet_stretches_wait_a_little_and_events_do_not() {
+        let mut core = Core::new(LOG, 0, 4, 10);
+        core.offer(ms(100), message(10, 12, &[11]), |_| false);
+        assert_eq!((core.due_at(), positions(&core)), (Some(ms(100) + QUIET), vec![]));
+        core.offer(ms(110), message(12, 13, &[13]), |_| true);
+        assert_eq!(core.due_at(), Some(ms(100)));
+    }
+
+    #[test]
+    fn quiet_stretches_do_not_pile_up_unacknowledged() {
+        let mut core = Core::new(LOG, 0, 4, 0);
+        for through in (1..).take(BATCH_MESSAGES_MAX) {
+            assert!(!core.is_full());
+            core.offer(ms(0), message(through - 1, through, &[]), |_| true);
+        }
+        assert!(core.is_full());
+        assert_eq!(core.due_at(), Some(ms(0)));
+    }
+}
