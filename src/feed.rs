@@ -5,18 +5,21 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use jangbu_events::{Metadata, RawEvent, Recorded, Slot, StoreId, Timestamp, envelope::Stored, ids::AggregateId as _};
-use sqlx::{PgPool, types::Json};
+use jangbu_events::{RawEvent, Slot};
+use sqlx::PgPool;
 use tokio::sync::watch;
 use uuid::Uuid;
+
+pub use crate::log::reading::{read, read_slots};
+use crate::clock::Surroundings;
 
 /// What every role of the fan-out needs.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// The database that holds the log. Its pool is shared: nobody keeps a connection while idle.
     pub db: PgPool,
-    /// Of this start of this process, never used before: the holder of its leases.
-    pub process: Uuid,
+    /// Clock and ids.
+    pub surroundings: Surroundings,
     /// Where RabbitMQ is; without it everyone reads the log.
     pub amqp_url: Option<String>,
     /// Partitions of the log, 1 to 256.
@@ -25,51 +28,6 @@ pub struct Context {
     pub head: Option<watch::Receiver<i64>>,
     /// Term of the leases, usually [`crate::leases::TTL`].
     pub lease_ttl: Duration,
-}
-
-/// One row as the database gives it.
-struct Row {
-    position: i64,
-    slot: i16,
-    store_id: Uuid,
-    event_id: Uuid,
-    aggregate_type: String,
-    aggregate_id: String,
-    sequence: i64,
-    event_type: String,
-    event_version: String,
-    payload: String,
-    metadata: Json<Metadata>,
-    command_id: Uuid,
-    causation_id: Option<Uuid>,
-    correlation_id: Option<Uuid>,
-    occurred_at: Timestamp,
-    recorded_at: Timestamp,
-}
-
-impl From<Row> for RawEvent {
-    fn from(row: Row) -> Self {
-        Recorded {
-            position: row.position,
-            slot: Slot::from_column(row.slot).expect("the table checks that slots are 0 to 255"),
-            store_id: StoreId::from_uuid(row.store_id),
-            event_id: row.event_id,
-            aggregate_type: row.aggregate_type,
-            aggregate_id: row.aggregate_id,
-            sequence: row.sequence,
-            command_id: row.command_id,
-            causation_id: row.causation_id,
-            correlation_id: row.correlation_id,
-            occurred_at: row.occurred_at,
-            recorded_at: row.recorded_at,
-            metadata: row.metadata.0,
-            payload: Stored {
-                event_type: row.event_type,
-                event_version: row.event_version,
-                payload: row.payload,
-            },
-        }
-    }
 }
 
 /// Which log this is: part of every queue name and message, renewed after a restore.
@@ -114,56 +72,6 @@ pub async fn check_not_ahead(db: &PgPool, checkpoint: i64) -> Result<(), AheadOf
     }
 }
 
-/// At most `limit` events after the position `after`, in order, without a hole.
-pub async fn read(db: &PgPool, after: i64, limit: i64) -> sqlx::Result<Vec<RawEvent>> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"select position, slot, store_id, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version,
-               payload::text as "payload!", metadata as "metadata: Json<Metadata>",
-               command_id, causation_id, correlation_id, occurred_at, recorded_at
-           from events
-           where position > $1
-           order by position
-           limit $2"#,
-        after,
-        limit,
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(rows.into_iter().map(RawEvent::from).collect())
-}
-
-/// At most `limit` events of the given slots with `after < position <= through`, in order. Fewer
-/// than `limit` means that there are no more up to `through`.
-pub async fn read_slots(
-    db: &PgPool,
-    after: i64,
-    through: i64,
-    slots: RangeInclusive<i16>,
-    limit: i64,
-) -> sqlx::Result<Vec<RawEvent>> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"select position, slot, store_id, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version,
-               payload::text as "payload!", metadata as "metadata: Json<Metadata>",
-               command_id, causation_id, correlation_id, occurred_at, recorded_at
-           from events
-           where position > $1
-             and position <= $2
-             and slot between $3 and $4
-           order by position
-           limit $5"#,
-        after,
-        through,
-        *slots.start(),
-        *slots.end(),
-        limit,
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(rows.into_iter().map(RawEvent::from).collect())
-}
-
 /// The slots of a partition, out of `partitions` (1 to 256) nearly equal ranges: the inverse of
 /// [`Slot::partition`].
 pub fn slots(partition: i16, partitions: i16) -> RangeInclusive<i16> {
@@ -181,8 +89,9 @@ pub fn partition(event: &RawEvent, partitions: i16) -> i16 {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    use jangbu_events::samples;
+    use jangbu_events::{AggregateId as _, Metadata, Recorded, StoreId, envelope::Stored, samples};
     use rand::{Rng as _, rngs::StdRng};
+    use uuid::Uuid;
 
     use super::*;
 

@@ -1,3 +1,8 @@
+//! Integration tests: one binary, real PostgreSQL and RabbitMQ, a database for every test.
 //! it
+
+mod database;
+mod log;
+
 #[test]
 fn it() {}

@@ -1,0 +1,371 @@
+//! The appender: one task, one connection, one batch in flight. While a batch is on its way the next
+//! one gathers in the queue, so one fsync serves many commands and nobody waits for a timer.
+
+use std::{collections::HashMap, collections::VecDeque, time::Duration};
+
+use sqlx::{Connection, PgConnection, error::ErrorKind, postgres::PgConnectOptions};
+use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
+
+use super::{
+    core::{Core, Place, Verdict, appended, event_count, judge},
+    rows::{CommandRow, Head, NewCommand, Outcome},
+    sql,
+};
+use crate::clock::Surroundings;
+
+/// Most commands in one statement.
+const COMMANDS_MAX: usize = 512;
+/// Most events in one statement.
+const EVENTS_MAX: usize = 2_048;
+/// Most JSON in one statement, in bytes; a single command may be larger.
+const BYTES_MAX: usize = 1 << 20;
+/// Most JSON in one command, in bytes.
+pub const COMMAND_BYTES_MAX: usize = 8 << 20;
+/// Commands that may wait for the next batch.
+pub const QUEUE_MAX: usize = 8_192;
+/// Sends of a batch that changed nothing and found nothing wrong before it is cut in two.
+const FRUITLESS_MAX: u32 = 8;
+
+/// A command on its way, with everyone who waits for its answer.
+pub struct Submission {
+    /// What to append.
+    pub command: NewCommand,
+    /// Who waits.
+    pub answer: oneshot::Sender<Outcome>,
+}
+
+/// A batch under way: distinct commands, each with everyone who waits for it.
+type Work = Vec<(NewCommand, Vec<oneshot::Sender<Outcome>>)>;
+
+/// How one send ended.
+enum Sent {
+    /// The batch is in the log.
+    Committed,
+    /// The head was not where it was thought to be; nothing was written.
+    HeadMoved,
+    /// Some unique constraint said no, whichever: its name depends on execution order.
+    Violation,
+    /// The connection or the reply was lost: it may be in the log or not.
+    Unknown(sqlx::Error),
+    /// The database refuses the data itself.
+    Poison(sqlx::Error),
+}
+
+/// Runs until the queue is closed.
+pub struct Appender {
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+    core: Core,
+    surroundings: Surroundings,
+    /// The highest position this process knows of.
+    known: watch::Sender<i64>,
+    /// The highest position this process has appended.
+    own: watch::Sender<i64>,
+}
+
+impl Appender {
+    /// Connects and reads the end of the log.
+    pub async fn connect(
+        options: PgConnectOptions,
+        surroundings: Surroundings,
+        known: watch::Sender<i64>,
+        own: watch::Sender<i64>,
+    ) -> sqlx::Result<Self> {
+        let mut connection = PgConnection::connect_with(&options).await?;
+        let core = Core::new(sql::read_head(&mut connection).await?);
+        publish(&known, core.head());
+        Ok(Self {
+            options,
+            connection: Some(connection),
+            core,
+            surroundings,
+            known,
+            own,
+        })
+    }
+
+    /// Takes whatever has queued, as one batch, again and again.
+    pub async fn run(mut self, mut queue: mpsc::Receiver<Submission>) {
+        let mut next = None;
+        loop {
+            let first = match next.take() {
+                Some(submission) => submission,
+                None => match queue.recv().await {
+                    Some(submission) => submission,
+                    None => return,
+                },
+            };
+            let work = gather(first, &mut queue, &mut next);
+            metrics::histogram!("jangbu_append_batch_commands").record(u32::try_from(work.len()).unwrap_or(u32::MAX));
+            self.commit(work).await;
+        }
+    }
+
+    /// Appends a batch, cutting it in two where the database refuses it as a whole without a reason
+    /// that can be found, until everyone has an answer.
+    async fn commit(&mut self, work: Work) {
+        let mut todo = VecDeque::from([work]);
+        while let Some(mut work) = todo.pop_front() {
+            let Some(poison) = self.commit_or_find_poison(&mut work).await else {
+                continue;
+            };
+            if work.len() > 1 {
+                let rest = work.split_off(work.len() / 2);
+                todo.push_front(rest);
+                todo.push_front(work);
+            } else {
+                tracing::error!(error = %poison, "the log refused a command");
+                answer_all(work, |_| Outcome::Rejected {
+                    reason: poison.to_string(),
+                });
+            }
+        }
+    }
+
+    /// Sends a batch until it is in the log. Commands that turn out to be duplicates or conflicts
+    /// are answered and taken out on the way. `Some` if the database refuses what is left.
+    async fn commit_or_find_poison(&mut self, work: &mut Work) -> Option<sqlx::Error> {
+        let mut sent_at: Option<Place> = None;
+        let mut fruitless = 0;
+        while !work.is_empty() {
+            let commands: Vec<&NewCommand> = work.iter().map(|(command, _)| command).collect();
+            // After a lost reply the same rows go again: were they renumbered, a first send that
+            // did commit could not be told from another process's work.
+            let locked = self.core.should_lock() && sent_at.is_none();
+            let (place, sent) = if locked {
+                self.send_locked(&commands).await
+            } else {
+                let place = sent_at.unwrap_or_else(|| self.core.place(self.surroundings.now()));
+                let sent = self.send(&commands, place).await;
+                (place, sent)
+            };
+            match sent {
+                Sent::Committed => {
+                    let answers = appended(&commands, place);
+                    let events = event_count(&commands);
+                    self.core.committed(place, events);
+                    publish(&self.known, self.core.head());
+                    publish(&self.own, self.core.head());
+                    metrics::counter!("jangbu_events_appended").increment(events as u64);
+                    let mut answers = answers.into_iter();
+                    answer_all(std::mem::take(work), |_| {
+                        Outcome::Appended(answers.next().expect("there is an answer for every command"))
+                    });
+                    return None;
+                }
+                Sent::HeadMoved if sent_at.is_none() => {
+                    let head = self.read_head().await;
+                    self.core.lost_race(head);
+                    publish(&self.known, head);
+                }
+                // With a lost reply before, the head may have moved because of us: look.
+                Sent::HeadMoved | Sent::Violation => {
+                    let known = self.core.head();
+                    let before = work.len();
+                    self.classify(work, sent_at.take()).await;
+                    fruitless = if work.len() == before && self.core.head() == known {
+                        fruitless + 1
+                    } else {
+                        0
+                    };
+                    if fruitless == FRUITLESS_MAX {
+                        return Some(sqlx::Error::Protocol(
+                            "a unique violation that nothing explains".to_owned(),
+                        ));
+                    }
+                }
+                Sent::Unknown(error) => {
+                    tracing::warn!(%error, "the outcome of an append is unknown; it is sent again");
+                    metrics::counter!("jangbu_append_outcome_unknown").increment(1);
+                    self.connection = None;
+                    sent_at = Some(place);
+                    // What did not come back may have been anything, a COMMIT included.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Sent::Poison(error) => return Some(error),
+            }
+        }
+        None
+    }
+
+    async fn send(&mut self, commands: &[&NewCommand], place: Place) -> Sent {
+        let connection = self.connection().await;
+        match sql::insert(connection, commands, place).await {
+            Ok(true) => Sent::Committed,
+            Ok(false) => Sent::HeadMoved,
+            Err(error) => sort(error),
+        }
+    }
+
+    /// As [`Self::send`], but queueing with other processes instead of racing them.
+    async fn send_locked(&mut self, commands: &[&NewCommand]) -> (Place, Sent) {
+        let now = self.surroundings.now();
+        let mut place = self.core.place(now);
+        let core = &mut self.core;
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            empty => empty.insert(connect(&self.options).await),
+        };
+        let sent = async {
+            let mut tx = connection.begin().await?;
+            core.under_lock(sql::lock_and_read_head(&mut tx).await?);
+            place = core.place(now);
+            let taken = sql::insert(&mut tx, commands, place).await?;
+            tx.commit().await?;
+            Ok(taken)
+        };
+        match sent.await {
+            Ok(true) => (place, Sent::Committed),
+            Ok(false) => (place, Sent::HeadMoved),
+            Err(error) => (place, sort(error)),
+        }
+    }
+
+    /// Looks at everything the batch touches and answers what can be answered.
+    async fn classify(&mut self, work: &mut Work, sent_at: Option<Place>) {
+        let commands: Vec<&NewCommand> = work.iter().map(|(command, _)| command).collect();
+        let (findings, head) = loop {
+            let connection = match &mut self.connection {
+                Some(connection) => connection,
+                empty => empty.insert(connect(&self.options).await),
+            };
+            match sql::find(connection, &commands).await {
+                Ok(found) => break found,
+                Err(error) => {
+                    tracing::warn!(%error, "a batch cannot be classified yet");
+                    self.connection = None;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        };
+        let verdicts = judge(&commands, &findings, sent_at);
+        if head == self.core.head() {
+            self.core.under_lock(head);
+        } else {
+            self.core.lost_race(head);
+        }
+        publish(&self.known, head);
+        for ((command, waiting), verdict) in std::mem::take(work).into_iter().zip(verdicts) {
+            match verdict {
+                Verdict::Keep => work.push((command, waiting)),
+                Verdict::Answer(outcome) => answer(&command, waiting, outcome),
+            }
+        }
+    }
+
+    async fn read_head(&mut self) -> Head {
+        loop {
+            match sql::read_head(self.connection().await).await {
+                Ok(head) => return head,
+                Err(error) => {
+                    tracing::warn!(%error, "the head of the log cannot be read yet");
+                    self.connection = None;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn connection(&mut self) -> &mut PgConnection {
+        match &mut self.connection {
+            Some(connection) => connection,
+            empty => empty.insert(connect(&self.options).await),
+        }
+    }
+}
+
+/// Connects, however long it takes: callers are told 503 at their own deadlines.
+async fn connect(options: &PgConnectOptions) -> PgConnection {
+    let mut wait = Duration::from_millis(20);
+    loop {
+        match PgConnection::connect_with(options).await {
+            Ok(connection) => return connection,
+            Err(error) => {
+                tracing::warn!(%error, "the log cannot be reached yet");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_secs(2));
+            }
+        }
+    }
+}
+
+/// Takes what has queued up to the limits, folding equal command ids into one.
+fn gather(first: Submission, queue: &mut mpsc::Receiver<Submission>, next: &mut Option<Submission>) -> Work {
+    let mut events = first.command.events.len();
+    let mut bytes = first.command.weight();
+    let mut seen: HashMap<Uuid, usize> = HashMap::from([(first.command.command_id, 0)]);
+    let mut work: Work = vec![(first.command, vec![first.answer])];
+    while work.len() < COMMANDS_MAX {
+        let Ok(submission) = queue.try_recv() else { break };
+        if let Some(&index) = seen.get(&submission.command.command_id) {
+            work[index].1.push(submission.answer);
+            continue;
+        }
+        events += submission.command.events.len();
+        bytes += submission.command.weight();
+        if events > EVENTS_MAX || bytes > BYTES_MAX {
+            *next = Some(submission);
+            break;
+        }
+        seen.insert(submission.command.command_id, work.len());
+        work.push((submission.command, vec![submission.answer]));
+    }
+    work
+}
+
+fn answer_all(work: Work, mut outcome: impl FnMut(&NewCommand) -> Outcome) {
+    for (command, waiting) in work {
+        let outcome = outcome(&command);
+        answer(&command, waiting, outcome);
+    }
+}
+
+/// Tells everyone who waits for a command. Only the first who sent it appended it; for the others
+/// it is a duplicate. Whoever has given up waiting is passed over.
+fn answer(command: &NewCommand, waiting: Vec<oneshot::Sender<Outcome>>, outcome: Outcome) {
+    let mut waiting = waiting.into_iter();
+    let Some(first) = waiting.next() else { return };
+    for other in waiting {
+        let theirs = match &outcome {
+            Outcome::Appended(appended) => Outcome::Duplicate(CommandRow {
+                command_id: command.command_id,
+                aggregate_type: command.aggregate_type.to_owned(),
+                aggregate_id: command.aggregate_id.clone(),
+                sequence: appended.sequence,
+                position: appended.position,
+                events: i32::try_from(command.events.len()).expect("a batch is small"),
+                body_hash: command.body_hash.map(Vec::from),
+                recorded_at: appended.recorded_at,
+            }),
+            other => other.clone(),
+        };
+        _ = other.send(theirs);
+    }
+    _ = first.send(outcome);
+}
+
+/// Raises what this process knows of the head.
+fn publish(sender: &watch::Sender<i64>, head: Head) {
+    sender.send_if_modified(|known| {
+        let news = head.position > *known;
+        *known = head.position.max(*known);
+        news
+    });
+}
+
+/// Tells a refusal of the data from everything that may pass.
+fn sort(error: sqlx::Error) -> Sent {
+    let Some(database) = error.as_database_error() else {
+        return Sent::Unknown(error);
+    };
+    if database.kind() == ErrorKind::UniqueViolation {
+        return Sent::Violation;
+    }
+    // Data exceptions, integrity constraints, and statements the server cannot run are about the
+    // data; shutdowns, resources, locks and everything else pass.
+    match database.code().as_deref().and_then(|code| code.get(..2)) {
+        Some("21" | "22" | "23" | "42" | "54") => Sent::Poison(error),
+        _ => Sent::Unknown(error),
+    }
+}
