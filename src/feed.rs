@@ -10,11 +10,11 @@ use sqlx::PgPool;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub use crate::log::reading::{read, read_slots};
 use crate::clock::Surroundings;
+pub use crate::log::reading::{read, read_slots};
 
-/// What every role of the fan-out needs.
-#[derive(Debug, Clone)]
+/// What every role of the fan-out needs. Cannot be printed: the broker's address has a password.
+#[derive(Clone)]
 pub struct Context {
     /// The database that holds the log. Its pool is shared: nobody keeps a connection while idle.
     pub db: PgPool,

@@ -76,7 +76,8 @@ pub async fn run(ctx: Context, shutdown: CancellationToken) {
         tracing::info!("no broker is configured: nothing to relay");
         return;
     };
-    let keeper = Keeper::start(ctx.db.clone(), ctx.process, ctx.lease_ttl, [LEASE.to_owned()]);
+    let holder = ctx.surroundings.ids.uuid();
+    let keeper = Keeper::start(ctx.db.clone(), holder, ctx.lease_ttl, [LEASE.to_owned()]);
     let mut lease = keeper.lease(LEASE).expect("the keeper was started with this lease");
     let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LAST);
     loop {

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jangbu_projections::builds::Advanced;
 use lapin::{Connection, message::Delivery};
-use sqlx::PgPool;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     core::{Core, Verdict},
     inbox::Inbox,
-    target::{Advanced, Failure, Target},
+    target::{Failure, Target},
 };
 use crate::{
     broker::{Backoff, Message},
@@ -30,8 +30,8 @@ const LOOK_BUSY: Duration = Duration::from_millis(50);
 const LOOK_IDLE: Duration = Duration::from_millis(250);
 /// Between two reads of the log however fast it grows.
 const LOOK_MIN: Duration = Duration::from_millis(4);
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-const PAUSE_LAST: Duration = Duration::from_secs(30);
+pub const PAUSE_FIRST: Duration = Duration::from_millis(100);
+pub const PAUSE_LAST: Duration = Duration::from_secs(30);
 
 /// Why a worker stopped in order.
 enum End {
@@ -42,16 +42,16 @@ enum End {
 }
 
 /// One worker, before it holds its lease.
-pub struct Worker<T> {
+pub struct Worker {
     pub ctx: Context,
-    pub target: T,
+    pub target: Target,
     pub partition: i16,
     pub lease: Lease,
     pub link: Option<watch::Receiver<Option<Arc<Connection>>>>,
     pub shutdown: CancellationToken,
 }
 
-impl<T: Target> Worker<T> {
+impl Worker {
     /// Works whenever it holds the lease, until shutdown.
     pub async fn run(mut self) {
         let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LAST);
@@ -86,7 +86,7 @@ impl<T: Target> Worker<T> {
 
     /// Says a failure once, not at every attempt.
     fn report(&self, failure: &Failure, told: &mut Option<String>) {
-        let stuck = matches!(failure, Failure::Stuck(_));
+        let stuck = matches!(failure, Failure::Stuck(_) | Failure::Ahead(_));
         if stuck {
             metrics::counter!("jangbu_worker_stops_total", &self.labels()).increment(1);
             metrics::gauge!("jangbu_worker_stuck", &self.labels()).set(1);
@@ -117,7 +117,7 @@ impl<T: Target> Worker<T> {
 
     async fn hold(&mut self, epoch: i64, backoff: &mut Backoff, told: &mut Option<String>) -> Result<End, Failure> {
         let log = feed::log_id(&self.ctx.db).await?;
-        let Some(checkpoint) = claim(&self.ctx.db, &self.target, self.partition, epoch).await? else {
+        let Some(checkpoint) = self.target.take_over(&self.ctx.db, self.partition, epoch).await? else {
             return Ok(End::Stale);
         };
         feed::check_not_ahead(&self.ctx.db, checkpoint).await?;
@@ -146,27 +146,8 @@ impl<T: Target> Worker<T> {
     }
 }
 
-/// Fences older workers off and says where the checkpoint is; `None` if there is a newer one, or no
-/// such build any more.
-async fn claim<T: Target>(db: &PgPool, target: &T, partition: i16, epoch: i64) -> sqlx::Result<Option<i64>> {
-    let build = target.name();
-    sqlx::query_scalar!(
-        "update checkpoints
-         set epoch = $5
-         where projection = $1 and code_version = $2 and build = $3 and partition = $4 and epoch <= $5
-         returning position",
-        build.projection,
-        build.code_version,
-        build.build,
-        partition,
-        epoch,
-    )
-    .fetch_optional(db)
-    .await
-}
-
-struct Session<'a, T> {
-    worker: &'a Worker<T>,
+struct Session<'a> {
+    worker: &'a Worker,
     epoch: i64,
     core: Core,
     inbox: Inbox,
@@ -176,7 +157,7 @@ struct Session<'a, T> {
     told: &'a mut Option<String>,
 }
 
-impl<T: Target> Session<'_, T> {
+impl Session<'_> {
     async fn work(&mut self) -> Result<End, Failure> {
         let mut look_at = Instant::now();
         let mut looked_at = look_at;
@@ -247,7 +228,7 @@ impl<T: Target> Session<'_, T> {
         let target = &self.worker.target;
         match Message::parse(&delivery.data) {
             Ok(message) => self.core.offer(self.started.elapsed(), message, |event| {
-                target.reads(&event.payload.event_type)
+                target.reads(&event.payload.event_type, &event.payload.event_version)
             }),
             Err(error) => {
                 // What it should have said is a gap for the next message.
@@ -283,8 +264,9 @@ impl<T: Target> Session<'_, T> {
                 events.last().map_or(through, |event| event.position)
             };
             let now = self.started.elapsed();
-            self.core
-                .extend(now, read_to, events, |event| target.reads(&event.payload.event_type));
+            self.core.extend(now, read_to, events, |event| {
+                target.reads(&event.payload.event_type, &event.payload.event_version)
+            });
             if (!all || self.core.is_full()) && !self.commit().await? {
                 return Ok(false);
             }
