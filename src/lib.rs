@@ -10,6 +10,7 @@ pub mod executor;
 pub mod feed;
 pub mod leases;
 pub mod log;
+pub mod node;
 pub mod payments;
 pub mod portone;
 pub mod processes;
