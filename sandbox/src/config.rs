@@ -83,8 +83,8 @@ pub struct SandboxConfig {
     pub webhooks_pending_max: usize,
     /// The source of time.
     pub clock: Clock,
-    /// Seed of ids, shuffles and jitter.
-    pub seed: u64,
+    /// Seed of ids, shuffles and jitter; without one every start is another, so that ids do not come again.
+    pub seed: Option<u64>,
 }
 
 impl SandboxConfig {
@@ -107,7 +107,7 @@ impl SandboxConfig {
             deliveries_max: 10_000,
             webhooks_pending_max: 100_000,
             clock: Clock::System,
-            seed: 20_240_425,
+            seed: None,
         }
     }
 
@@ -196,9 +196,10 @@ mod tests {
 
     #[test]
     fn senseless_configurations_are_refused_with_the_reason() {
+        type Spoil = fn(&mut SandboxConfig);
         let good = SandboxConfig::new("secret", "store-1");
         assert!(good.validate().is_ok());
-        let cases: [(&str, fn(&mut SandboxConfig)); 6] = [
+        let cases: [(&str, Spoil); 6] = [
             ("API secret", |c| c.api_secret.clear()),
             ("store id", |c| c.store_id.clear()),
             ("retry_time_scale", |c| c.retry_time_scale = 0),

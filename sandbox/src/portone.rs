@@ -68,7 +68,7 @@ impl Sandbox {
             webhook_urls: RwLock::new(Arc::from(config.webhook_urls.clone())),
             store: Store::new(config.payments_max),
             faults: Faults::default(),
-            random: Random::seeded(config.seed),
+            random: Random::new(config.seed),
             outbox,
             idempotency: Arc::new(IdempotencyStore::new(config.payments_max)),
             tokens: Mutex::default(),

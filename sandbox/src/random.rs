@@ -12,8 +12,9 @@ use rand::{Rng, RngCore, SeedableRng};
 pub(crate) struct Random(Mutex<StdRng>);
 
 impl Random {
-    pub(crate) fn seeded(seed: u64) -> Self {
-        Self(Mutex::new(StdRng::seed_from_u64(seed)))
+    /// The same sequence for the same seed; without one, another each time.
+    pub(crate) fn new(seed: Option<u64>) -> Self {
+        Self(Mutex::new(seed.map_or_else(StdRng::from_os_rng, StdRng::seed_from_u64)))
     }
 
     fn with<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {

@@ -19,7 +19,7 @@ use crate::config::is_http_url;
 use crate::control::act::Act;
 use crate::control::action::Action;
 use crate::portone::Sandbox;
-use crate::portone::attempt::Refusal;
+use crate::portone::attempt::{Refusal, Status};
 use crate::portone::payment::Payment;
 
 /// Payments on the first page.
@@ -175,23 +175,24 @@ fn open_once(sandbox: &Sandbox, id: &str, act: &Act) -> Result<(), Refusal> {
 }
 
 fn show(sandbox: &Sandbox, id: &str, redirect_url: Option<&str>) -> Response {
-    let view = sandbox.store.with(id, |payment| View::of(payment)).flatten();
-    match view {
-        Some(view) => {
-            let outcome = [
-                ("transactionType", "PAYMENT"),
-                ("paymentId", id),
-                ("txId", view.transaction_id.as_str()),
-            ];
-            let back = redirect_url.map(|url| way_back(url, &outcome));
-            html(StatusCode::OK, page::window(&view, redirect_url, back.as_deref()))
-        }
-        None => refused(
+    let Some(view) = sandbox.store.with(id, |payment| View::of(payment)).flatten() else {
+        return refused(
             id,
             &Refusal::new("PaymentNotFound", "there is no such payment"),
             redirect_url,
-        ),
+        );
+    };
+    let tx_id = view.transaction_id.as_str();
+    let mut outcome = vec![("transactionType", "PAYMENT"), ("paymentId", id), ("txId", tx_id)];
+    if matches!(view.status, Status::Ready | Status::PayPending) {
+        // Leaving an open window is closing it; codes outside PortOne's list must be coped with as well.
+        outcome.extend([
+            ("code", "PAY_PROCESS_CANCELED"),
+            ("message", "구매자가 결제를 취소했습니다"),
+        ]);
     }
+    let back = redirect_url.map(|url| way_back(url, &outcome));
+    html(StatusCode::OK, page::window(&view, redirect_url, back.as_deref()))
 }
 
 /// A button was pressed.

@@ -1,7 +1,6 @@
 //! What every call of the API passes: credentials, then faults, then `Idempotency-Key`, then the operation itself.
 
 use std::io;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -10,12 +9,12 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Sandbox;
 use super::api::{Call, Operation};
 use super::errors::{Answer, ApiError};
-use super::idempotency::{Begun, parse_key};
+use super::idempotency::{Begun, Running, parse_key};
 use super::payment;
 use crate::faults::{FaultKind, When};
 
@@ -70,14 +69,6 @@ fn drop_connection() -> Response {
     ))))
 }
 
-/// What the faults have in store for one call that gets past the gateway.
-#[derive(Debug, Default)]
-struct Plan {
-    delay_before: Option<Duration>,
-    delay_after: Option<Duration>,
-    drop_after: bool,
-}
-
 async fn call(sandbox: Sandbox, operation: Operation, payment_id: Option<String>, request: Request) -> Response {
     if operation.needs_credentials()
         && let Err(error) = sandbox.authorize(authorization(request.headers()))
@@ -120,44 +111,62 @@ async fn call(sandbox: Sandbox, operation: Operation, payment_id: Option<String>
         )
             .into_response();
     }
-    let mut plan = Plan {
-        drop_after: strike(FaultKind::ApiDropAfter).is_some(),
-        ..Plan::default()
-    };
-    let answer = match strike(FaultKind::ApiDelay) {
-        None => run(&sandbox, &call, &plan).await,
-        Some(fault) => {
-            match fault.when {
-                When::Before => plan.delay_before = Some(fault.delay()),
-                When::After => plan.delay_after = Some(fault.delay()),
-            }
-            // In a task of its own: a client that hangs up does not stop the operation.
-            let task = tokio::spawn(async move { run(&sandbox, &call, &plan).await });
-            task.await.unwrap_or(None)
-        }
-    };
-    answer.map_or_else(drop_connection, respond)
+    let drops = strike(FaultKind::ApiDropAfter).is_some();
+    match run(sandbox, call, drops).await {
+        Some(answer) => respond(answer),
+        None => drop_connection(),
+    }
 }
 
 /// Has the effect, once for each idempotency key, and gives the answer; nothing if the connection is to be dropped.
-async fn run(sandbox: &Sandbox, call: &Call, plan: &Plan) -> Option<Answer> {
-    let mut replayed = false;
-    let answer = match begin(sandbox, call) {
-        Err(error) => Answer::from(error),
-        Ok(Begun::Outstanding) => ApiError::IdempotencyOutstandingRequest.into(),
-        Ok(Begun::Stored(answer)) => {
-            replayed = true;
-            answer
-        }
-        Ok(Begun::First(running)) => {
-            let answer = perform(sandbox, call, plan).await;
-            running.finish(&answer, sandbox.config.clock.now());
-            answer
-        }
-        Ok(Begun::Unkeyed) => perform(sandbox, call, plan).await,
+async fn run(sandbox: Sandbox, call: Call, drops: bool) -> Option<Answer> {
+    let (answer, replayed) = match begin(&sandbox, &call) {
+        Err(error) => (error.into(), false),
+        Ok(Begun::Outstanding) => (ApiError::IdempotencyOutstandingRequest.into(), false),
+        Ok(Begun::Stored(answer)) => (answer, true),
+        Ok(Begun::Unkeyed) => return effect(sandbox, call, None, drops).await,
+        Ok(Begun::First(running)) => return effect(sandbox, call, Some(running), drops).await,
     };
-    note(sandbox, call, (!plan.drop_after).then_some(answer.status), replayed);
-    (!plan.drop_after).then_some(answer)
+    note(&sandbox, &call, (!drops).then_some(answer.status), replayed);
+    (!drops).then_some(answer)
+}
+
+/// The first call with its key, or one without: slow if a fault says so.
+async fn effect(sandbox: Sandbox, call: Call, running: Option<Running>, drops: bool) -> Option<Answer> {
+    let name = Some(call.operation.name());
+    let Some(slow) = sandbox
+        .faults
+        .strike(FaultKind::ApiDelay, call.payment_id.as_deref(), name)
+    else {
+        return finish(&sandbox, &call, running, sandbox.perform(&call), drops);
+    };
+    // In a task of its own: a client that hangs up does not stop the operation.
+    let task = tokio::spawn(async move {
+        if slow.when == When::Before {
+            tokio::time::sleep(slow.delay()).await;
+        }
+        let result = sandbox.perform(&call);
+        if slow.when == When::After {
+            tokio::time::sleep(slow.delay()).await;
+        }
+        finish(&sandbox, &call, running, result, drops)
+    });
+    task.await.unwrap_or(None)
+}
+
+fn finish(
+    sandbox: &Sandbox,
+    call: &Call,
+    running: Option<Running>,
+    result: Result<Value, ApiError>,
+    drops: bool,
+) -> Option<Answer> {
+    let answer = result.map_or_else(Answer::from, |body| Answer::ok(&body));
+    if let Some(running) = running {
+        running.finish(&answer, sandbox.config.clock.now());
+    }
+    note(sandbox, call, (!drops).then_some(answer.status), false);
+    (!drops).then_some(answer)
 }
 
 fn begin(sandbox: &Sandbox, call: &Call) -> Result<Begun, ApiError> {
@@ -168,19 +177,6 @@ fn begin(sandbox: &Sandbox, call: &Call) -> Result<Begun, ApiError> {
     Ok(sandbox
         .idempotency
         .begin("POST", &call.path, key, sandbox.config.clock.now()))
-}
-
-async fn perform(sandbox: &Sandbox, call: &Call, plan: &Plan) -> Answer {
-    if let Some(delay) = plan.delay_before {
-        tokio::time::sleep(delay).await;
-    }
-    let answer = sandbox
-        .perform(call)
-        .map_or_else(Answer::from, |body| Answer::ok(&body));
-    if let Some(delay) = plan.delay_after {
-        tokio::time::sleep(delay).await;
-    }
-    answer
 }
 
 /// Remembers the call with its payment, for tests that ask what was sent.

@@ -107,6 +107,10 @@ struct CursorBody {
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(body: Value) -> Result<T, ApiError> {
+    // An array would be read as the fields in their order.
+    if !body.is_object() {
+        return Err(ApiError::InvalidRequest("requestBody must be an object".to_owned()));
+    }
     serde_json::from_value(body).map_err(|error| ApiError::InvalidRequest(format!("requestBody: {error}")))
 }
 

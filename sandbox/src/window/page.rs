@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::control::inspect::Line;
 use crate::portone::attempt::{Refusal, Status};
 use crate::portone::banks::korean_name;
+use crate::portone::method::PayMethod;
 use crate::portone::payment::Payment;
 
 const STYLE: &str = include_str!("style.css");
@@ -13,11 +14,11 @@ const STYLE: &str = include_str!("style.css");
 pub(crate) struct View {
     id: String,
     pub(super) transaction_id: String,
-    status: Status,
+    pub(super) status: Status,
     order_name: String,
     total: i64,
     currency: String,
-    method: &'static str,
+    method: PayMethod,
     channel: &'static str,
     customer: Option<String>,
     account: Option<(String, String, String)>,
@@ -42,7 +43,7 @@ impl View {
             order_name: opening.order_name.clone(),
             total: opening.total,
             currency: opening.currency.clone(),
-            method: opening.method.name(),
+            method: opening.method,
             channel: opening.channel_type.name(),
             customer: opening.customer["name"].as_str().map(str::to_owned),
             account,
@@ -119,6 +120,23 @@ fn status_names(status: &str) -> (&'static str, &'static str, &'static str) {
         "PARTIAL_CANCELLED" => ("부분 취소", "Partly cancelled", "back"),
         "CANCELLED" => ("결제 취소", "Cancelled", "back"),
         _ => ("사전 등록", "Registered", "wait"),
+    }
+}
+
+/// The Korean name of a means of payment, with `requestPayment`'s name for it.
+fn method_name(method: PayMethod) -> &'static str {
+    match method {
+        PayMethod::Card => "카드 CARD",
+        PayMethod::VirtualAccount => "가상계좌 VIRTUAL_ACCOUNT",
+        PayMethod::Transfer => "계좌이체 TRANSFER",
+        PayMethod::Mobile => "휴대폰 MOBILE",
+        PayMethod::GiftCertificate => "상품권 GIFT_CERTIFICATE",
+        PayMethod::EasyPay => "간편결제 EASY_PAY",
+        PayMethod::ConvenienceStore => "편의점 CONVENIENCE_STORE",
+        PayMethod::Paypal => "페이팔 PAYPAL",
+        PayMethod::Alipay => "알리페이 ALIPAY",
+        PayMethod::AlipayPlus => "알리페이플러스 ALIPAY_PLUS",
+        PayMethod::Crypto => "가상자산 CRYPTO",
     }
 }
 
@@ -239,7 +257,7 @@ pub(super) fn window(view: &View, redirect_url: Option<&str>, back: Option<&str>
     if view.cancelled > 0 {
         row("취소 금액", "Cancelled", &money(view.cancelled, &view.currency));
     }
-    row("결제 수단", "Method", view.method);
+    row("결제 수단", "Method", method_name(view.method));
     row("채널", "Channel", view.channel);
     row("시도", "Attempt", &view.attempts.to_string());
     row("결제번호", "Payment", &view.id);
