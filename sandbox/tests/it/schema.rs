@@ -64,9 +64,8 @@ impl Description {
                 let items = value
                     .as_array()
                     .ok_or_else(|| format!("{at}: {value} is not an array"))?;
-                let each = items.iter().enumerate();
-                each.map(|(index, item)| self.walk(&schema["items"], item, &format!("{at}[{index}]")))
-                    .collect()
+                let mut each = items.iter().enumerate();
+                each.try_for_each(|(index, item)| self.walk(&schema["items"], item, &format!("{at}[{index}]")))
             }
             Some("string") => text(fields, value, at),
             Some("integer") => integer(fields, value, at),
