@@ -1,8 +1,10 @@
 //! Integration tests: one binary, real PostgreSQL and RabbitMQ, a database for every test.
 //! it
 
+mod checkout;
 mod database;
 mod log;
+mod shop;
 
 #[test]
 fn it() {}
