@@ -256,7 +256,8 @@ async fn a_refund_whose_answer_is_lost_happens_once() {
     shop.at_portone(payment(order), "pay", nothing()).await;
     shop.settle(payment(order)).await;
     shop.run().await;
-    shop.faults(json!({ "fault": "api_drop_after", "operation": "cancel", "times": 1 })).await;
+    shop.faults(json!({ "fault": "api_drop_after", "operation": "cancel", "times": 1 }))
+        .await;
     shop.payments
         .refund(
             payment(order),
