@@ -2,6 +2,7 @@
 
 mod history;
 mod narrator;
+mod random;
 
 use std::{
     env, process,
@@ -18,7 +19,8 @@ use tokio::task::{LocalSet, spawn_local};
 use crate::{Registered, all, builds};
 
 pub use history::History;
-pub use narrator::{Script, random_history};
+pub use narrator::Script;
+pub use random::random_history;
 
 /// As many as the tests of this crate feed; any number would do.
 pub const PARTITIONS: i16 = 4;
