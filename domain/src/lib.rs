@@ -1,9 +1,32 @@
-//! The rules of the shop: aggregates that decide. Pure: nothing in here awaits, reads a clock, draws
-//! a random number or knows where events are kept.
+//! The rules of the shop: aggregates that decide, and the process manager that leads a checkout
+//! from cart to sale. Pure: nothing in here awaits, reads a clock, draws a random number or knows
+//! where events are kept. Times, new ids and sealed personal data arrive in commands.
+//!
+//! Every aggregate is one file with its state, its commands, its errors, `decide` and `apply`. A
+//! repeat of what already happened yields no events; a contradiction is an error. The commands that
+//! [`checkout`] sends by itself are lenient where another of its commands may have won a race.
+
+pub mod cart;
+pub mod checkout;
+pub mod order;
+pub mod order_name;
+pub mod payment;
+pub mod pricing;
+pub mod product;
+pub mod stock_item;
 
 use cqrs_es::Aggregate;
 use jangbu_events::{AggregateId, Event};
 use uuid::Uuid;
+
+pub use cart::{Cart, CartCommand, CartError};
+pub use checkout::{Action, AnyCommand, Checkout, Timer, command_id};
+pub use order::{Order, OrderCommand, OrderError};
+pub use order_name::order_name;
+pub use payment::{Observation, Observed, Payment, PaymentCommand, PaymentError, refund_id};
+pub use pricing::{PricingError, line_total, totals};
+pub use product::{Product, ProductCommand, ProductError, ProductStatus};
+pub use stock_item::{StockCommand, StockError, StockItem};
 
 /// What the executor needs of an aggregate, beyond cqrs-es. The bounds on the associated types are
 /// part of the trait, so that `A: Decide` says it all.

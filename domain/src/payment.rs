@@ -1,0 +1,292 @@
+//! A payment, as PortOne says it is. The shop never believes a webhook or a browser: whoever holds a
+//! payment re-read from PortOne sends [`PaymentCommand::Observe`], and what follows depends on that
+//! reading and on what was known before, never on how it was learnt. Once PortOne's state is final,
+//! any number of readings in any order leaves the same money events, byte for byte: nothing in
+//! them comes from the observer, and knowledge only grows.
+
+mod observe;
+mod state;
+
+use cqrs_es::{Aggregate, event_sink::EventSink};
+use jangbu_events::{
+    AggregateId, CartId, ChannelType, Money, OrderId, PayMethod, PaymentEvent, PaymentId, RefundReason, Sealed,
+    Timestamp, personal::AccountNumber,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use self::state::{OpenRefund, Payment, PaymentStatus, Received, Request, Returned, VirtualAccount};
+use crate::Decide;
+
+/// What can be asked of a payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PaymentCommand {
+    /// Ask the buyer for money.
+    Request {
+        /// For which order.
+        order_id: OrderId,
+        /// The cart of that order, whose slot the payment shares.
+        cart_id: CartId,
+        /// To the won.
+        due: Money,
+        /// How the buyer wants to pay.
+        pay_method: PayMethod,
+        /// What the payment window shows: [`crate::order_name`].
+        order_name: String,
+    },
+    /// This is what PortOne says.
+    Observe(Box<Observation>),
+    /// Give money back. Nothing left, or a request under way for all that is left, makes no event.
+    RequestRefund {
+        /// [`refund_id`]; becomes the `Idempotency-Key` at PortOne, so one that was used before
+        /// makes no event.
+        refund_id: String,
+        /// How much, in the smallest unit of the payment's currency; `None` is all that is left.
+        amount: Option<i64>,
+        /// Why.
+        reason: RefundReason,
+    },
+    /// PortOne refused to give money back.
+    RecordRefundFailure {
+        /// Which request; one that is not under way makes no event.
+        refund_id: String,
+        /// PortOne's error type, or `FAILED`.
+        code: String,
+        /// The PG's code, if told.
+        pg_code: Option<String>,
+    },
+}
+
+/// A payment as re-read from PortOne (PROTOCOL A5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// Which payment.
+    pub payment_id: PaymentId,
+    /// PortOne's id of the attempt.
+    pub transaction_id: String,
+    /// Whether this shop takes real money alone.
+    pub live_shop: bool,
+    /// Whether the channel moves real money.
+    pub channel: ChannelType,
+    /// ISO 4217 code in PortOne's words.
+    pub currency: String,
+    /// What was asked for, `amount.total`, in the smallest unit of `currency`.
+    pub total: i64,
+    /// How the attempt stands.
+    pub status: Observed,
+    /// Present once money came (PAID, or cancelled after it was paid), whatever became of it.
+    pub paid: Option<PaidFacts>,
+    /// Cancellations that succeeded, in any order; those under way or failed do not count.
+    pub cancellations: Vec<ObservedCancellation>,
+}
+
+/// How an attempt to pay stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    /// Nothing to tell: ready, pending, a status of the future, or cancelled before it was paid.
+    Pending,
+    /// The buyer was given an account number.
+    VirtualAccountIssued {
+        /// PortOne's name of the bank, if told.
+        bank: Option<String>,
+        /// Where to pay.
+        account: Sealed<AccountNumber>,
+        /// Until when.
+        expires_at: Option<Timestamp>,
+    },
+    /// The attempt failed.
+    Failed {
+        /// When, by PortOne's clock.
+        failed_at: Timestamp,
+        /// The PG's code, if told.
+        pg_code: Option<String>,
+    },
+    /// Money came; see [`Observation::paid`].
+    Paid,
+}
+
+/// How money came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaidFacts {
+    /// When, by PortOne's clock.
+    pub paid_at: Timestamp,
+    /// `card`, `virtual_account`, `transfer`, `easy_pay` …, or `unknown`.
+    pub method: String,
+    /// Card issuer, bank or easy-pay provider, if told.
+    pub provider: Option<String>,
+    /// The PG behind PortOne, if told.
+    pub pg_provider: Option<String>,
+    /// The PG's id of it, if told.
+    pub pg_tx_id: Option<String>,
+    /// Where the buyer sees the slip, if told.
+    pub receipt_url: Option<String>,
+}
+
+/// Money that went back, whoever asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ObservedCancellation {
+    /// When, by PortOne's clock.
+    pub cancelled_at: Timestamp,
+    /// PortOne's id of it.
+    pub id: String,
+    /// How much, in the smallest unit of the payment's currency.
+    pub amount: i64,
+}
+
+/// Why a payment refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PaymentError {
+    /// Nobody has asked for this payment.
+    #[error("the payment was never asked for")]
+    NotRequested,
+    /// It was asked for, and otherwise than now.
+    #[error("the payment was asked for already")]
+    AlreadyRequested,
+    /// No money has come that could go back.
+    #[error("the payment is not paid")]
+    NotPaid,
+    /// More than nothing goes back, or nothing does.
+    #[error("a refund of {amount} is none")]
+    NotPositive {
+        /// How much was wanted.
+        amount: i64,
+    },
+    /// More than is left cannot go back.
+    #[error("only {left} can go back")]
+    ExceedsRefundable {
+        /// What has not gone back, in the smallest unit of the payment's currency.
+        left: i64,
+    },
+    /// One refund at a time: PortOne compares what is left before each (PROTOCOL A7).
+    #[error("another refund is under way")]
+    RefundInProgress,
+}
+
+/// The id of the n-th refund that the shop asks for, and its `Idempotency-Key` at PortOne. `n`
+/// counts a payment's own requests from 1 ([`Payment::next_refund_id`]); 0 is set apart for the
+/// one that [`crate::checkout`] asks for when an order cannot take the payment.
+pub fn refund_id(payment: PaymentId, n: u32) -> String {
+    let id = Uuid::new_v5(&payment.uuid(), format!("refund:{n}").as_bytes());
+    format!("refund-{}", id.simple())
+}
+
+impl Aggregate for Payment {
+    const TYPE: &'static str = "payment";
+    type Command = PaymentCommand;
+    type Event = PaymentEvent;
+    type Error = PaymentError;
+    type Services = ();
+
+    async fn handle(&mut self, command: PaymentCommand, (): &(), sink: &EventSink<Self>) -> Result<(), PaymentError> {
+        for event in self.decide(&command)? {
+            sink.write(event, self).await;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: PaymentEvent) {
+        self.fold(event);
+    }
+}
+
+impl Decide for Payment {
+    type Id = PaymentId;
+
+    fn decide(&self, command: &PaymentCommand) -> Result<Vec<PaymentEvent>, PaymentError> {
+        match command {
+            PaymentCommand::Request {
+                order_id,
+                cart_id: _,
+                due,
+                pay_method,
+                order_name,
+            } => self.ask(&Request {
+                order_id: *order_id,
+                due: *due,
+                pay_method: *pay_method,
+                order_name: order_name.clone(),
+            }),
+            PaymentCommand::Observe(observation) => self.observe(observation),
+            PaymentCommand::RequestRefund {
+                refund_id,
+                amount,
+                reason,
+            } => self.request_refund(refund_id, *amount, *reason),
+            PaymentCommand::RecordRefundFailure {
+                refund_id,
+                code,
+                pg_code,
+            } => Ok(self.record_refund_failure(refund_id, code, pg_code.as_ref())),
+        }
+    }
+
+    /// A payment shares the slot of the cart that its order is made of.
+    fn partition_key(id: PaymentId, command: &PaymentCommand) -> Uuid {
+        match command {
+            PaymentCommand::Request { cart_id, .. } => cart_id.uuid(),
+            PaymentCommand::Observe(_)
+            | PaymentCommand::RequestRefund { .. }
+            | PaymentCommand::RecordRefundFailure { .. } => id.uuid(),
+        }
+    }
+}
+
+impl Payment {
+    fn ask(&self, request: &Request) -> Result<Vec<PaymentEvent>, PaymentError> {
+        match self.request() {
+            None => Ok(vec![PaymentEvent::Requested {
+                order_id: request.order_id,
+                due: request.due,
+                pay_method: request.pay_method,
+                order_name: request.order_name.clone(),
+            }]),
+            Some(asked) if asked == request => Ok(Vec::new()),
+            Some(_) => Err(PaymentError::AlreadyRequested),
+        }
+    }
+
+    fn request_refund(
+        &self,
+        refund_id: &str,
+        amount: Option<i64>,
+        reason: RefundReason,
+    ) -> Result<Vec<PaymentEvent>, PaymentError> {
+        if matches!(self, Self::NotRequested) {
+            return Err(PaymentError::NotRequested);
+        }
+        let (_, returned) = self.money().ok_or(PaymentError::NotPaid)?;
+        let left = self.refundable();
+        let covered = returned.open.as_ref().is_some_and(|open| open.outstanding >= left);
+        if left <= 0 || covered || returned.requested.contains(refund_id) {
+            return Ok(Vec::new());
+        }
+        let amount = amount.unwrap_or(left);
+        if amount <= 0 {
+            return Err(PaymentError::NotPositive { amount });
+        }
+        if amount > left {
+            return Err(PaymentError::ExceedsRefundable { left });
+        }
+        if returned.open.is_some() {
+            return Err(PaymentError::RefundInProgress);
+        }
+        Ok(vec![PaymentEvent::CancellationRequested {
+            refund_id: refund_id.to_owned(),
+            amount,
+            cancellable: left,
+            reason,
+        }])
+    }
+
+    fn record_refund_failure(&self, refund_id: &str, code: &str, pg_code: Option<&String>) -> Vec<PaymentEvent> {
+        let open = self.money().and_then(|(_, returned)| returned.open.as_ref());
+        if open.is_none_or(|open| open.refund_id != refund_id) {
+            return Vec::new();
+        }
+        vec![PaymentEvent::CancellationFailed {
+            refund_id: refund_id.to_owned(),
+            code: code.to_owned(),
+            pg_code: pg_code.cloned(),
+        }]
+    }
+}

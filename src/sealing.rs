@@ -1,0 +1,270 @@
+//! Seals personal data before it reaches an event, and opens it at the edge.
+//!
+//! A data key belongs to one person and retention class (a guest order is a person of its own). It
+//! is stored wrapped under two keys derived from the master key: the live one, for daily work until
+//! the person withdraws, and the hold one, for what the law makes a shop keep. Destroying the rows
+//! makes the data unreadable for good, wherever copies of the log may be.
+
+use std::collections::HashMap;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use chacha20poly1305::{
+    Key, KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
+};
+use hkdf::Hkdf;
+use hmac::{Hmac, Mac};
+use jangbu_events::{Phone, Sealed};
+use serde::{Serialize, de::DeserializeOwned};
+use sha2::Sha256;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::{clock::Surroundings, log::NewPersonalKey};
+
+/// Bytes of an `XChaCha20` nonce, which stands before the ciphertext. Random nonces of this length do
+/// not meet.
+const NONCE: usize = 24;
+
+/// Why personal data cannot be opened. A destroyed key is not an error but an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The key row cannot be read.
+    #[error("personal keys cannot be read: {0}")]
+    Unavailable(#[from] sqlx::Error),
+    /// The key or the ciphertext is not what was written, or the master key is another one.
+    #[error("sealed data of key {key_id} does not open; is JANGBU_MASTER_KEY the one it was written with?")]
+    Corrupt {
+        /// Which data key.
+        key_id: Uuid,
+    },
+}
+
+/// Wraps data keys and derives what is needed from the master key.
+#[derive(Clone)]
+pub struct Sealer {
+    live: XChaCha20Poly1305,
+    hold: XChaCha20Poly1305,
+    phones: [u8; 32],
+}
+
+/// A data key in clear. Lives only in memory.
+pub struct DataKey {
+    id: Uuid,
+    cipher: XChaCha20Poly1305,
+}
+
+impl Sealer {
+    /// Derives the live, hold and look-up keys from the master key.
+    pub fn new(master_key: &[u8; 32]) -> Self {
+        let derived = Hkdf::<Sha256>::new(None, master_key);
+        let derive = |purpose: &str| {
+            let mut key = [0; 32];
+            derived
+                .expand(purpose.as_bytes(), &mut key)
+                .expect("32 bytes can be derived");
+            key
+        };
+        Self {
+            live: cipher(&derive("jangbu personal live v1")),
+            hold: cipher(&derive("jangbu personal hold v1")),
+            phones: derive("jangbu phone look-up v1"),
+        }
+    }
+
+    /// Makes a data key for a person and a retention class, and the row that must be appended with
+    /// the first event sealed under it.
+    pub fn new_key(
+        &self,
+        surroundings: &Surroundings,
+        person_id: String,
+        retention_class: &'static str,
+        phone: Option<&Phone>,
+    ) -> (DataKey, NewPersonalKey) {
+        let id = surroundings.ids.uuid();
+        let key: [u8; 32] = surroundings.bytes();
+        let row = NewPersonalKey {
+            key_id: id,
+            person_id,
+            retention_class,
+            live: encrypt(&self.live, surroundings, &key, id.as_bytes()),
+            hold: encrypt(&self.hold, surroundings, &key, id.as_bytes()),
+            phone_hash: phone.map(|phone| self.phone_hash(id, phone)),
+        };
+        (
+            DataKey {
+                id,
+                cipher: cipher(&key),
+            },
+            row,
+        )
+    }
+
+    /// The data key of that id; `None` once it is destroyed.
+    pub async fn key(&self, db: &PgPool, key_id: Uuid) -> Result<Option<DataKey>, SealError> {
+        Ok(self.keys(db, &[key_id]).await?.remove(&key_id))
+    }
+
+    /// Several data keys at once, without those that are destroyed.
+    pub async fn keys(&self, db: &PgPool, key_ids: &[Uuid]) -> Result<HashMap<Uuid, DataKey>, SealError> {
+        let rows = sqlx::query!(
+            "select key_id, wrapped_key from personal_keys where key_id = any($1)",
+            key_ids
+        )
+        .fetch_all(db)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                let corrupt = SealError::Corrupt { key_id: row.key_id };
+                let key = decrypt(&self.live, &row.wrapped_key, row.key_id.as_bytes()).ok_or(corrupt)?;
+                let key: [u8; 32] = key.try_into().map_err(|_| SealError::Corrupt { key_id: row.key_id })?;
+                Ok((
+                    row.key_id,
+                    DataKey {
+                        id: row.key_id,
+                        cipher: cipher(&key),
+                    },
+                ))
+            })
+            .collect()
+    }
+
+    /// Opens a sealed value; `None` once its key is destroyed.
+    pub async fn open<T: DeserializeOwned>(
+        &self,
+        db: &PgPool,
+        field: &str,
+        sealed: &Sealed<T>,
+    ) -> Result<Option<T>, SealError> {
+        self.key(db, sealed.key_id)
+            .await?
+            .map(|key| key.open(field, sealed))
+            .transpose()
+    }
+
+    /// Whether the person of a key gave this phone; `false` once the key is destroyed. The same
+    /// work is done for a hit, a miss and an unknown key.
+    pub async fn phone_matches(&self, db: &PgPool, key_id: Uuid, phone: &Phone) -> Result<bool, SealError> {
+        let known = sqlx::query_scalar!("select phone_hash from personal_keys where key_id = $1", key_id)
+            .fetch_optional(db)
+            .await?
+            .flatten();
+        let given = self.phone_hash(key_id, phone);
+        let known = known.unwrap_or_else(|| vec![0; given.len()]);
+        Ok(subtle::ConstantTimeEq::ct_eq(known.as_slice(), given.as_slice()).into())
+    }
+
+    /// Keyed with the key id too, so that equal phones of two orders cannot be seen to be equal.
+    fn phone_hash(&self, key_id: Uuid, phone: &Phone) -> Vec<u8> {
+        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.phones).expect("any key length will do");
+        mac.update(key_id.as_bytes());
+        mac.update(phone.as_str().as_bytes());
+        mac.finalize().into_bytes().to_vec()
+    }
+}
+
+impl DataKey {
+    /// As in [`Sealed`].
+    pub const fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Seals a value. `field` binds it to its place: a ciphertext moved to another field does not open.
+    pub fn seal<T: Serialize>(&self, surroundings: &Surroundings, field: &str, clear: &T) -> Sealed<T> {
+        let json = serde_json::to_vec(clear).expect("personal data serialises");
+        let bytes = encrypt(&self.cipher, surroundings, &json, &associated(self.id, field));
+        Sealed::new(self.id, STANDARD.encode(bytes))
+    }
+
+    /// Opens a value that was sealed under this key.
+    pub fn open<T: DeserializeOwned>(&self, field: &str, sealed: &Sealed<T>) -> Result<T, SealError> {
+        let corrupt = || SealError::Corrupt { key_id: sealed.key_id };
+        let bytes = STANDARD.decode(&sealed.ciphertext).map_err(|_| corrupt())?;
+        let json = decrypt(&self.cipher, &bytes, &associated(sealed.key_id, field)).ok_or_else(corrupt)?;
+        serde_json::from_slice(&json).map_err(|_| corrupt())
+    }
+}
+
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sealer([redacted])")
+    }
+}
+
+fn cipher(key: &[u8; 32]) -> XChaCha20Poly1305 {
+    XChaCha20Poly1305::new(Key::from_slice(key))
+}
+
+fn associated(key_id: Uuid, field: &str) -> Vec<u8> {
+    [key_id.as_bytes(), field.as_bytes()].concat()
+}
+
+fn encrypt(cipher: &XChaCha20Poly1305, surroundings: &Surroundings, clear: &[u8], associated: &[u8]) -> Vec<u8> {
+    let nonce: [u8; NONCE] = surroundings.bytes();
+    let payload = Payload {
+        msg: clear,
+        aad: associated,
+    };
+    let sealed = cipher
+        .encrypt(XNonce::from_slice(&nonce), payload)
+        .expect("a short message can be encrypted");
+    [nonce.as_slice(), &sealed].concat()
+}
+
+fn decrypt(cipher: &XChaCha20Poly1305, bytes: &[u8], associated: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, sealed) = bytes.split_at_checked(NONCE)?;
+    cipher
+        .decrypt(
+            XNonce::from_slice(nonce),
+            Payload {
+                msg: sealed,
+                aad: associated,
+            },
+        )
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use jangbu_events::PersonName;
+
+    use super::*;
+
+    fn name() -> PersonName {
+        "홍길동".parse().expect("a name")
+    }
+
+    #[test]
+    fn sealed_data_opens_under_its_key_and_field_only() {
+        let surroundings = Surroundings::system();
+        let sealer = Sealer::new(&[7; 32]);
+        let (key, _) = sealer.new_key(&surroundings, "ord_1".into(), "RET_CONTRACT", None);
+        let (other, _) = sealer.new_key(&surroundings, "ord_2".into(), "RET_CONTRACT", None);
+        let sealed = key.seal(&surroundings, "orderer", &name());
+        assert_eq!(key.open("orderer", &sealed).expect("it opens"), name());
+        assert!(key.open("recipient", &sealed).is_err());
+        assert!(other.open("orderer", &sealed).is_err());
+        assert!(!sealed.ciphertext.contains("홍길동"));
+    }
+
+    #[test]
+    fn the_same_data_never_looks_the_same() {
+        let surroundings = Surroundings::system();
+        let (key, _) = Sealer::new(&[7; 32]).new_key(&surroundings, "ord_1".into(), "RET_CONTRACT", None);
+        assert_ne!(
+            key.seal(&surroundings, "orderer", &name()),
+            key.seal(&surroundings, "orderer", &name())
+        );
+    }
+
+    #[test]
+    fn a_data_key_is_wrapped_twice_and_apart() {
+        let surroundings = Surroundings::system();
+        let sealer = Sealer::new(&[7; 32]);
+        let (_, row) = sealer.new_key(&surroundings, "ord_1".into(), "RET_CONTRACT", None);
+        assert!(decrypt(&sealer.live, &row.live, row.key_id.as_bytes()).is_some());
+        assert!(decrypt(&sealer.hold, &row.hold, row.key_id.as_bytes()).is_some());
+        assert!(decrypt(&sealer.live, &row.hold, row.key_id.as_bytes()).is_none());
+        assert!(decrypt(&Sealer::new(&[8; 32]).live, &row.live, row.key_id.as_bytes()).is_none());
+    }
+}
