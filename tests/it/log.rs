@@ -79,49 +79,72 @@ async fn hold_inserts(db: &PgPool) -> Transaction<'static, Postgres> {
     holding
 }
 
-/// Waits until somebody in this database waits for a lock of this kind.
-async fn until_blocked(db: &PgPool, kind: &str) {
-    loop {
-        let blocked: bool = sqlx::query_scalar(
-            "select exists (
-                select from pg_locks l
+/// Waits until so many backends of this database wait for a lock of this kind.
+async fn until_blocked(db: &PgPool, kind: &str, backends: i64) {
+    let blocked = async {
+        loop {
+            let blocked: i64 = sqlx::query_scalar(
+                "select count(distinct l.pid)
+                from pg_locks l
                 join pg_stat_activity a on a.pid = l.pid and a.datname = current_database()
-                where not l.granted and l.locktype = $1
-            )",
-        )
-        .bind(kind)
-        .fetch_one(db)
-        .await
-        .expect("locks can be listed");
-        if blocked {
-            return;
+                where not l.granted and l.locktype = $1",
+            )
+            .bind(kind)
+            .fetch_one(db)
+            .await
+            .expect("locks can be listed");
+            if blocked >= backends {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    };
+    tokio::time::timeout(2 * DEADLINE, blocked)
+        .await
+        .expect("they come to wait");
 }
 
-/// Appends commands so that they share one batch: they queue while another command is held up.
+/// Appends commands to each log so that they share one batch there: they queue while another command
+/// is held up. Then `meanwhile` happens.
+async fn append_in_batches(
+    database: &Database,
+    batches: Vec<(&Log, Vec<NewCommand>)>,
+    meanwhile: impl Future<Output = ()>,
+) -> Vec<Vec<Result<Outcome, AppendError>>> {
+    let holding = hold_inserts(&database.pool).await;
+    let first: Vec<_> = batches
+        .iter()
+        .map(|(log, _)| {
+            let log = (*log).clone();
+            let command = renamed(surroundings().ids.uuid().as_u128(), 0, 1);
+            tokio::spawn(async move { log.append(command, DEADLINE).await })
+        })
+        .collect();
+    until_blocked(&database.pool, "relation", first.len() as i64).await;
+    // `join!` polls in order: all of them are in the queue before the first may go on.
+    let (outcomes, ()) = tokio::join!(
+        join_all(batches.into_iter().map(|(log, commands)| {
+            join_all(commands.into_iter().map(move |command| log.append(command, DEADLINE)))
+        })),
+        async {
+            holding.rollback().await.expect("it rolls back");
+            meanwhile.await;
+        }
+    );
+    for first in first {
+        appended(first.await.expect("the task ends"));
+    }
+    outcomes
+}
+
+/// Appends commands so that they share one batch.
 async fn append_in_one_batch(
     database: &Database,
     log: &Log,
     commands: Vec<NewCommand>,
 ) -> Vec<Result<Outcome, AppendError>> {
-    let holding = hold_inserts(&database.pool).await;
-    let first = tokio::spawn({
-        let log = log.clone();
-        async move {
-            log.append(renamed(surroundings().ids.uuid().as_u128(), 0, 1), DEADLINE)
-                .await
-        }
-    });
-    until_blocked(&database.pool, "relation").await;
-    // `join!` polls in order: all of them are in the queue before the first may go on.
-    let (outcomes, ()) = tokio::join!(
-        join_all(commands.into_iter().map(|command| log.append(command, DEADLINE))),
-        async { holding.rollback().await.expect("it rolls back") }
-    );
-    appended(first.await.expect("the task ends"));
-    outcomes
+    let mut outcomes = append_in_batches(database, vec![(log, commands)], async {}).await;
+    outcomes.pop().expect("there was one batch")
 }
 
 #[tokio::test]

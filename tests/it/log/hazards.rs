@@ -101,7 +101,7 @@ impl Overtaking {
             let log = log.clone();
             async move { log.append(renamed(2, 0, 1), DEADLINE).await }
         });
-        until_blocked(&database.pool, "transactionid").await;
+        until_blocked(&database.pool, "transactionid", 1).await;
         Self {
             a,
             b,
@@ -278,7 +278,7 @@ async fn a_high_water_mark_inside_the_reading_statement_sees_more_than_the_state
             .await
         }
     });
-    until_blocked(&database.pool, "advisory").await;
+    until_blocked(&database.pool, "advisory", 1).await;
     run(&mut b, "insert into naive (stream, sequence) values ('b', 2)").await;
     run(&mut gate, "select pg_advisory_unlock(5)").await;
     let (mark, read) = reader.await.expect("the task ends").expect("it reads");
@@ -308,7 +308,7 @@ async fn a_high_water_mark_inside_the_reading_statement_sees_more_than_the_state
     appended(log.append(renamed(1, 0, 1), DEADLINE).await);
     run(&mut gate, "select pg_advisory_lock(5)").await;
     let reader = tokio::spawn(async move { (tail.positions().await, tail) });
-    until_blocked(&database.pool, "advisory").await;
+    until_blocked(&database.pool, "advisory", 1).await;
     appended(log.append(renamed(1, 1, 1), DEADLINE).await);
     run(&mut gate, "select pg_advisory_unlock(5)").await;
     let (read, mut tail) = reader.await.expect("the task ends");

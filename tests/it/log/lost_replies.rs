@@ -176,14 +176,14 @@ async fn a_caller_that_goes_away_takes_nothing_with_it() {
         let (log, command) = (log.clone(), command.clone());
         async move { log.append(command, DEADLINE).await }
     });
-    until_blocked(&database.pool, "relation").await;
+    until_blocked(&database.pool, "relation", 1).await;
     caller.abort();
     holding.rollback().await.expect("it rolls back");
     assert!(matches!(log.append(command, DEADLINE).await, Ok(Outcome::Duplicate(_))));
     // Nor does the last handle of the log: what is queued still goes in.
     let holding = hold_inserts(&database.pool).await;
     let last = tokio::spawn(async move { log.append(renamed(1, 1, 1), DEADLINE).await });
-    until_blocked(&database.pool, "relation").await;
+    until_blocked(&database.pool, "relation", 1).await;
     last.abort();
     assert!(last.await.is_err(), "it was dropped, the log with it");
     holding.rollback().await.expect("it rolls back");

@@ -57,6 +57,27 @@ async fn one_command_sent_a_hundred_times_goes_in_once_and_all_hear_the_same() {
 }
 
 #[tokio::test]
+async fn one_command_sent_thrice_in_a_batch_goes_in_once() {
+    let database = Database::create().await;
+    let log = open(&database).await;
+    let command = renamed(1, 0, 1);
+    let batch = vec![command.clone(), renamed(1, 1, 1), command.clone(), command];
+    let outcomes = append_in_one_batch(&database, &log, batch).await;
+    let [
+        Ok(Outcome::Appended(first)),
+        Ok(Outcome::Appended(_)),
+        Ok(second),
+        Ok(third),
+    ] = &outcomes[..]
+    else {
+        panic!("{outcomes:?}")
+    };
+    assert_eq!(second, third);
+    assert!(matches!(second, Outcome::Duplicate(row) if first.is(row)), "{second:?}");
+    assert_eq!(invariants::check(&database.pool).await.events, 3);
+}
+
+#[tokio::test]
 async fn a_duplicate_is_told_the_first_result_after_the_stream_has_gone_on() {
     let database = Database::create().await;
     let log = open(&database).await;
