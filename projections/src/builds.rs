@@ -9,7 +9,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use jangbu_events::Timestamp;
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{Executor as _, PgConnection, PgPool, Postgres, Transaction};
 
 use crate::{Registered, all};
 
@@ -125,11 +125,11 @@ async fn create(
     .execute(&mut **tx)
     .await?;
     // Names of schemas are made of constants and numbers above, never of anything from outside.
-    sqlx::raw_sql(&format!("create schema {schema_name}"))
-        .execute(&mut **tx)
+    // The connection's own `execute` is boxed: the other way round, the future would not be `Send`.
+    tx.execute(sqlx::raw_sql(&format!("create schema {schema_name}")))
         .await?;
     choose_schema(tx, &schema_name).await?;
-    sqlx::raw_sql(projection.schema).execute(&mut **tx).await?;
+    tx.execute(sqlx::raw_sql(projection.schema)).await?;
     Ok(Build {
         projection: name.to_owned(),
         code_version,
