@@ -2,6 +2,7 @@
 //! it
 
 mod database;
+mod fanout;
 mod log;
 
 #[test]
