@@ -68,7 +68,7 @@ impl Inbox {
             state: State::Closed {
                 retry_at: Instant::now(),
             },
-            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
         }
     }
 

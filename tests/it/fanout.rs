@@ -1,7 +1,9 @@
 //! Fan-out: relay, RabbitMQ, leases and workers, with real ones of each.
 
+mod leases;
 mod probe;
 mod process;
+mod without_broker;
 
 use std::time::Duration;
 
@@ -9,7 +11,6 @@ use futures_util::StreamExt as _;
 use jangbu::{
     broker::{self, Message},
     feed::{self, Context},
-    leases::{Keeper, Lease},
     relay, workers,
 };
 use lapin::{
@@ -24,10 +25,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    probe::{LEASE_TTL, PARTITIONS, PROBE, World, amqp_url, build, command, eventually, seen},
+    probe::{LEASE_TTL, PARTITIONS, PROBE, World, amqp_url, build, eventually},
     process::{Process, Proxy},
 };
-use crate::database::{self, Database};
+use crate::database;
 
 async fn relay_role(ctx: Context, shutdown: CancellationToken) {
     relay::run(ctx, shutdown).await;
@@ -63,6 +64,35 @@ async fn at_broker() -> (Connection, Channel) {
     let connection = broker::connect(&amqp_url(), "test").await.expect("RabbitMQ answers");
     let channel = connection.create_channel().await.expect("a channel opens");
     (connection, channel)
+}
+
+async fn declare(channel: &Channel, log: uuid::Uuid) {
+    broker::declare_exchange(channel, log)
+        .await
+        .expect("the exchange is declared");
+    for partition in 0..PARTITIONS {
+        broker::declare_queue(channel, log, &build(), partition)
+            .await
+            .expect("the queue is declared");
+    }
+}
+
+/// How many messages each queue has ready, and given to nobody.
+async fn waiting(channel: &Channel, log: uuid::Uuid) -> Vec<u32> {
+    let mut waiting = Vec::new();
+    for partition in 0..PARTITIONS {
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let queue = broker::queue(log, &build(), partition).into();
+        let state = channel
+            .queue_declare(queue, options, FieldTable::default())
+            .await
+            .expect("it is there");
+        waiting.push(state.message_count());
+    }
+    waiting
 }
 
 /// Milliseconds from an append's answer until its row is there: the median and the worst of `count`.
@@ -125,61 +155,46 @@ async fn what_is_appended_is_seen_once_and_in_order_through_the_broker() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_broker_workers_read_the_log() {
-    let world = World::create().await;
-    world.append(700).await;
-    let workers = Process::start(context(&world, None), worker_role);
-    world.append(200).await;
-    world.wait_until_complete().await;
-    let (median, worst) = latency_ms(&world, 40).await;
-    println!("commit to visible without a broker: median {median} ms, worst {worst} ms");
-    workers.stop().await;
-    world.assert_each_once_in_order().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_word_from_anyone_workers_look_for_themselves() {
-    let world = World::create().await;
-    let context = context(&world, None);
-    let workers = Process::start(
-        async move {
-            Context {
-                head: None,
-                ..context.await
-            }
-        },
-        worker_role,
-    );
-    world.append(50).await;
-    world.wait_until_complete().await;
-    workers.stop().await;
-    world.assert_each_once_in_order().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queues_purged_and_deleted_in_mid_run_lose_nothing() {
     let world = World::create().await;
     let process = Process::start(context(&world, Some(amqp_url())), both_roles);
     world.append(20).await;
     world.wait_until_complete().await;
     let (connection, channel) = at_broker().await;
-    for round in 0..30 {
-        world.append(20).await;
-        let queue: lapin::types::ShortString = broker::queue(world.log.log_id(), &build(), round % PARTITIONS).into();
-        if round % 10 == 9 {
-            channel
-                .queue_delete(queue, QueueDeleteOptions::default())
-                .await
-                .expect("it is deleted");
-        } else {
-            // A queue that was deleted a moment ago may not be back yet.
-            let purged = channel.queue_purge(queue, QueuePurgeOptions::default()).await;
-            assert!(purged.is_ok() || round > 9, "{purged:?}");
+    let (log, mut purged) = (world.log.log_id(), 0);
+    declare(&channel, log).await;
+    for round in 0..3 {
+        // Workers that cannot commit take no more than their prefetch: the rest waits in the queues.
+        let mut blocking = world.database.pool.begin().await.expect("a transaction");
+        sqlx::query("select from checkpoints for update")
+            .execute(&mut *blocking)
+            .await
+            .expect("the rows are locked");
+        eventually(
+            "every queue has messages waiting",
+            Duration::from_secs(30),
+            async || {
+                world.append(8).await;
+                waiting(&channel, log).await.iter().all(|count| *count > 0)
+            },
+        )
+        .await;
+        for partition in 0..PARTITIONS {
+            let queue = broker::queue(log, &build(), partition).into();
+            let options = QueueDeleteOptions::default();
+            purged += match round {
+                2 => channel.queue_delete(queue, options).await.expect("it is deleted"),
+                _ => channel
+                    .queue_purge(queue, QueuePurgeOptions::default())
+                    .await
+                    .expect("it is purged"),
+            };
         }
-        if !channel.status().connected() {
-            break;
-        }
+        blocking.commit().await.expect("the rows are free again");
+        world.append(8).await;
+        world.wait_until_complete().await;
     }
+    assert!(purged >= 12, "only {purged} messages were lost on purpose");
     world.append(20).await;
     world.wait_until_complete().await;
     process.stop().await;
@@ -338,9 +353,7 @@ async fn messages_of_others_and_nonsense_are_acknowledged_and_change_nothing() {
     let log = world.log.log_id();
     world.append(20).await;
     let (connection, channel) = at_broker().await;
-    broker::declare_exchange(&channel, log)
-        .await
-        .expect("the exchange is declared");
+    declare(&channel, log).await;
     let events = feed::read(&ctx.db, 0, 5).await.expect("the log reads");
     let foreign = Message {
         log: uuid::Uuid::nil(),
@@ -356,9 +369,6 @@ async fn messages_of_others_and_nonsense_are_acknowledged_and_change_nothing() {
         ..foreign.clone()
     };
     for partition in 0..PARTITIONS {
-        broker::declare_queue(&channel, log, &build(), partition)
-            .await
-            .expect("the queue is declared");
         let bodies = [
             foreign.to_json().expect("JSON"),
             others.to_json().expect("JSON"),
@@ -372,210 +382,26 @@ async fn messages_of_others_and_nonsense_are_acknowledged_and_change_nothing() {
             published.await.expect("it is published").await.expect("it is sent");
         }
     }
-    let workers = Process::start(context(&world, Some(amqp_url())), worker_role);
-    world.wait_until_complete().await;
-    let left = async || {
-        let mut left = 0;
-        for partition in 0..PARTITIONS {
-            let options = QueueDeclareOptions {
-                passive: true,
-                ..QueueDeclareOptions::default()
-            };
-            let queue = broker::queue(log, &build(), partition).into();
-            let state = channel
-                .queue_declare(queue, options, FieldTable::default())
-                .await
-                .expect("it is there");
-            left += state.message_count();
-        }
-        left
-    };
-    eventually("the queues are empty", Duration::from_secs(10), async || {
-        left().await == 0
+    eventually("the messages are in the queues", Duration::from_secs(10), async || {
+        waiting(&channel, log).await == [3; 4]
     })
     .await;
-    workers.stop().await;
+    // A worker that is stopped with a message in its hands gives it back, so it may take several.
+    eventually(
+        "nothing is left in any queue, acknowledged or not",
+        Duration::from_secs(30),
+        async || {
+            let workers = Process::start(context(&world, Some(amqp_url())), worker_role);
+            world.wait_until_complete().await;
+            eventually("everything is delivered", Duration::from_secs(10), async || {
+                waiting(&channel, log).await == [0; 4]
+            })
+            .await;
+            workers.stop().await;
+            waiting(&channel, log).await == [0; 4]
+        },
+    )
+    .await;
     world.assert_each_once_in_order().await;
-    // Stopped, nothing was left unacknowledged: it would be back in its queue.
-    eventually("the queues stay empty", Duration::from_secs(10), async || {
-        left().await == 0
-    })
-    .await;
     connection.close(200, "bye".into()).await.expect("it closes");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unknown_event_stops_its_partition_and_no_other() {
-    let world = World::create().await;
-    world.append(40).await;
-    let mut unknown = command("product.teleported", 1);
-    unknown.slot = jangbu_events::Slot::from_column(130).expect("a slot");
-    world
-        .log
-        .append(unknown, Duration::from_secs(10))
-        .await
-        .expect("it is appended");
-    let stopped_at = feed::head(&world.database.pool).await.expect("a head");
-    world.append(40).await;
-    let head = feed::head(&world.database.pool).await.expect("a head");
-    let workers = Process::start(context(&world, None), worker_role);
-    let positions = async || -> Vec<i64> {
-        sqlx::query_scalar("select position from checkpoints where projection = 'probe' order by partition")
-            .fetch_all(&world.database.pool)
-            .await
-            .expect("checkpoints read")
-    };
-    eventually("the others are at the head", Duration::from_secs(20), async || {
-        let positions = positions().await;
-        positions.len() == 4 && [0, 1, 3].iter().all(|partition| positions[*partition] == head)
-    })
-    .await;
-    sleep(Duration::from_millis(300)).await;
-    assert!(positions().await[2] < stopped_at, "the unknown event was passed over");
-    let driven = workers::drive_once(&world.database.pool, &[&PROBE], PARTITIONS, &database::surroundings()).await;
-    let error = driven.expect_err("it cannot be driven either").to_string();
-    assert!(error.contains(&stopped_at.to_string()), "{error}");
-    workers.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_checkpoint_of_another_history_is_not_gone_on_from() {
-    let world = World::create().await;
-    workers::drive_once(&world.database.pool, &[&PROBE], PARTITIONS, &database::surroundings())
-        .await
-        .expect("a build");
-    sqlx::query("update checkpoints set position = 1000 where partition = 1")
-        .execute(&world.database.pool)
-        .await
-        .expect("a restored database");
-    sqlx::query("update relay_checkpoint set position = 1000")
-        .execute(&world.database.pool)
-        .await
-        .expect("the same");
-    let process = Process::start(context(&world, Some(amqp_url())), both_roles);
-    world.append(100).await;
-    eventually("the others are fed", Duration::from_secs(20), async || {
-        let behind = "select count(*) from checkpoints where partition <> 1 and position < 100";
-        sqlx::query_scalar::<_, i64>(behind)
-            .fetch_one(&world.database.pool)
-            .await
-            .expect("a count")
-            == 0
-    })
-    .await;
-    assert_eq!(seen(&world.database.pool, 1).await, Vec::<i64>::new());
-    process.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn drive_once_brings_everything_to_the_head_and_bears_company() {
-    let world = World::create().await;
-    world.append(400).await;
-    let surroundings = database::surroundings();
-    let drive = async || workers::drive_once(&world.database.pool, &[&PROBE], PARTITIONS, &surroundings).await;
-    let (a, b, c) = tokio::join!(drive(), drive(), drive());
-    a.and(b).and(c).expect("all of them arrive");
-    world.assert_each_once_in_order().await;
-    let workers = Process::start(context(&world, None), worker_role);
-    for _ in 0..10 {
-        world.append(20).await;
-        drive().await.expect("it arrives beside a running worker");
-    }
-    world.wait_until_complete().await;
-    workers.stop().await;
-    world.assert_each_once_in_order().await;
-}
-
-async fn keeper(database: &Database, name: &str) -> (Keeper, Lease) {
-    let holder = database::surroundings().ids.uuid();
-    let keeper = Keeper::start(
-        database::pool(&database.options).await,
-        holder,
-        LEASE_TTL,
-        [name.to_owned()],
-    );
-    let lease = keeper.lease(name).expect("it was asked for");
-    (keeper, lease)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lease_has_one_holder_and_a_new_epoch_for_each() {
-    let database = Database::create().await;
-    let (first, mut first_lease) = keeper(&database, "a").await;
-    let epoch = timeout(LEASE_TTL, first_lease.held())
-        .await
-        .expect("a free lease is taken at once");
-    let (second, mut second_lease) = keeper(&database, "a").await;
-    assert!(
-        timeout(LEASE_TTL * 2, second_lease.held()).await.is_err(),
-        "it is renewed, so it stays"
-    );
-    assert_eq!(first_lease.epoch(), Some(epoch));
-    // Released, it need not run out.
-    let released_at = Instant::now();
-    first.close().await;
-    assert_eq!(
-        timeout(LEASE_TTL, second_lease.held()).await.expect("it is taken"),
-        epoch + 1
-    );
-    assert!(released_at.elapsed() < LEASE_TTL / 2, "{:?}", released_at.elapsed());
-    // Given up, another gets it, and the first hears of it.
-    let (third, mut third_lease) = keeper(&database, "a").await;
-    second_lease.give_up(Duration::from_secs(60));
-    timeout(LEASE_TTL, second_lease.lost(epoch + 1))
-        .await
-        .expect("it hears that it has lost it");
-    assert_eq!(
-        timeout(LEASE_TTL, third_lease.held()).await.expect("it is taken"),
-        epoch + 2
-    );
-    third.close().await;
-    second.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_holder_is_replaced_when_its_term_ends() {
-    let database = Database::create().await;
-    let doomed = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let options = database.options.clone();
-    let held = doomed.spawn(async move {
-        let holder = database::surroundings().ids.uuid();
-        let keeper = Keeper::start(database::pool(&options).await, holder, LEASE_TTL, ["a".to_owned()]);
-        let epoch = keeper.lease("a").expect("it was asked for").held().await;
-        std::mem::forget(keeper);
-        epoch
-    });
-    let epoch = held.await.expect("it is held");
-    let (keeper, mut lease) = keeper(&database, "a").await;
-    let killed_at = Instant::now();
-    doomed.shutdown_background();
-    assert_eq!(
-        timeout(LEASE_TTL * 2, lease.held()).await.expect("it is taken over"),
-        epoch + 1
-    );
-    assert!(
-        killed_at.elapsed() < LEASE_TTL + Duration::from_millis(300),
-        "{:?}",
-        killed_at.elapsed()
-    );
-    keeper.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_holder_that_cannot_reach_the_database_stops_by_itself() {
-    let database = Database::create().await;
-    let pool = database::pool(&database.options).await;
-    let holder = database::surroundings().ids.uuid();
-    let keeper = Keeper::start(pool.clone(), holder, LEASE_TTL, ["a".to_owned()]);
-    let mut lease = keeper.lease("a").expect("it was asked for");
-    let epoch = lease.held().await;
-    pool.close().await;
-    timeout(LEASE_TTL * 2, lease.lost(epoch))
-        .await
-        .expect("it knows that its term has ended");
-    keeper.close().await;
 }
