@@ -14,6 +14,8 @@
 //! that causes them, so doing them again changes nothing.
 
 mod react;
+#[cfg(test)]
+mod tests;
 
 use jangbu_events::{
     AggregateId, CartEvent, CartId, Event, OrderEvent, OrderId, OrderLine, PayMethod, PaymentEvent, PaymentId,

@@ -8,6 +8,8 @@
 
 pub mod cart;
 pub mod checkout;
+#[cfg(test)]
+mod fixtures;
 pub mod order;
 pub mod order_name;
 pub mod payment;

@@ -6,6 +6,8 @@
 
 mod decide;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

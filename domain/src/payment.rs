@@ -6,6 +6,8 @@
 
 mod observe;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use cqrs_es::{Aggregate, event_sink::EventSink};
 use jangbu_events::{
@@ -31,7 +33,7 @@ pub enum PaymentCommand {
         due: Money,
         /// How the buyer wants to pay.
         pay_method: PayMethod,
-        /// What the payment window shows: [`crate::order_name`].
+        /// What the payment window shows: [`crate::order_name()`].
         order_name: String,
     },
     /// This is what PortOne says.

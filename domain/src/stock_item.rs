@@ -1,6 +1,9 @@
 //! The stock of one product. Orders hold what they want until they are paid for or given up; what
 //! is held never exceeds what is there, whatever the history.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use cqrs_es::{Aggregate, event_sink::EventSink};

@@ -125,11 +125,9 @@ async fn create(
     .execute(&mut **tx)
     .await?;
     // Names of schemas are made of constants and numbers above, never of anything from outside.
-    // The connection's own `execute` is boxed: the other way round, the future would not be `Send`.
-    tx.execute(sqlx::raw_sql(&format!("create schema {schema_name}")))
-        .await?;
+    tx.execute(format!("create schema {schema_name}").as_str()).await?;
     choose_schema(tx, &schema_name).await?;
-    tx.execute(sqlx::raw_sql(projection.schema)).await?;
+    tx.execute(projection.schema).await?;
     Ok(Build {
         projection: name.to_owned(),
         code_version,
