@@ -3,6 +3,7 @@
 mod checkout;
 mod database;
 mod executor;
+mod fanout;
 mod invariants;
 mod log;
 mod proxy;
