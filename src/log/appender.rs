@@ -79,6 +79,9 @@ impl Appender {
         known: watch::Sender<i64>,
         own: watch::Sender<i64>,
     ) -> sqlx::Result<Self> {
+        // Every statement of this connection finds its rows by an index. PostgreSQL would scan the
+        // tables while they are small and keep that plan long after.
+        let options = options.options([("enable_seqscan", "off")]);
         let mut connection = PgConnection::connect_with(&options).await?;
         let core = Core::new(sql::read_head(&mut connection).await?);
         publish(&known, core.head());
