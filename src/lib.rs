@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod embedded;
 pub mod executor;
+pub mod import;
 pub mod log;
 pub mod payments;
 pub mod portone;

@@ -2,6 +2,7 @@
 //! it
 
 mod database;
+mod import;
 mod log;
 
 #[test]
