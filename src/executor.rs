@@ -300,6 +300,26 @@ impl Executor {
         }
     }
 
+    /// The answer of a command that was carried out before, if it was: for callers that would have to
+    /// prepare the command anew first.
+    pub async fn replayed<A: Decide>(
+        &self,
+        id: A::Id,
+        envelope: &CommandEnvelope,
+    ) -> Result<Option<Committed<A>>, ExecuteError<A::Error>> {
+        let Some(row) = self
+            .log
+            .commands(&[envelope.command_id])
+            .await?
+            .remove(&envelope.command_id)
+        else {
+            return Ok(None);
+        };
+        let known = self.cache.cell::<A>(id).folded().unwrap_or_default();
+        let latest = self.newer(id, known).await?;
+        self.replay(id, envelope, row, latest).await.map(Some)
+    }
+
     /// An aggregate as of now: what is known of it, and one read for what is newer.
     pub async fn load<A: Decide>(&self, id: A::Id) -> Result<Loaded<A>, LoadError> {
         let mut loaded = self.load_many::<A>(&[id]).await?;

@@ -1,11 +1,21 @@
 //! Jangbu: an event-sourced commerce backend for Korean online shops. This crate is the shell around
 //! the pure parts: HTTP, the executor, the log, fan-out, timers and the command line.
 
+pub mod broker;
+pub mod checkout;
 pub mod clock;
 pub mod config;
 pub mod embedded;
 pub mod executor;
+pub mod feed;
+pub mod leases;
 pub mod log;
+pub mod node;
+pub mod payments;
 pub mod portone;
+pub mod processes;
+pub mod relay;
 pub mod sealing;
 pub mod telemetry;
+pub mod timers;
+pub mod workers;

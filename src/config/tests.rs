@@ -285,7 +285,9 @@ fn the_example_file_documents_every_variable_with_a_value_that_passes() {
         .map(|(name, _)| name)
         .filter(|name| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
         .collect();
-    assert_eq!(documented, VARIABLES);
+    let (ours, compose) = documented.split_at(VARIABLES.len());
+    assert_eq!(ours, VARIABLES);
+    assert_eq!(compose, ["POSTGRES_PASSWORD", "RABBITMQ_PASSWORD"]);
     // As it stands the file changes nothing.
     let as_it_stands = dotenv::parse(&text).unwrap();
     assert_eq!(Config::from_vars(|name| as_it_stands.get(name).cloned()), config(&[]));

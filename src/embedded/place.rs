@@ -65,8 +65,10 @@ impl Host {
             user: account.name.clone(),
         };
         for parent in &self.elsewhere {
-            // Others may look for their own cluster in it, not list it.
-            DirBuilder::new().mode(0o711).create(parent).ok();
+            // Others may pass through it, not list it; the umask must not take that away.
+            if DirBuilder::new().create(parent).is_ok() {
+                std::fs::set_permissions(parent, Permissions::from_mode(0o711)).map_err(EmbeddedError::io(parent))?;
+            }
             let mut number = 1;
             let made = loop {
                 match Place::make(parent.join(format!("jangbu-{key}-{number}")), Some(account.clone())) {

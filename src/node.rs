@@ -1,0 +1,349 @@
+//! One process of Jangbu: connected, migrated, with everything its roles share.
+
+use std::{str::FromStr, time::Duration};
+
+use chrono::TimeDelta;
+use jangbu_projections::{Registered, builds};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    checkout::CheckoutService,
+    clock::Surroundings,
+    config::{Config, ConfigError, Database, Keys},
+    embedded::{Embedded, EmbeddedError},
+    executor::Executor,
+    feed,
+    leases::{self, Keeper},
+    log::Log,
+    payments::{self, Payments, Shop},
+    portone::{self, Client, ClientConfig, Rereader, RereaderConfig},
+    processes::{self, RunError},
+    relay,
+    sealing::Sealer,
+    timers::Timers,
+    workers,
+};
+
+/// The lease of whoever reconciles.
+const RECONCILER: &str = "reconciler";
+/// How long the runner leaves fresh events to the HTTP handler that drives them itself: two who do
+/// the same work at once are right, but slower than one.
+const GRACE: Duration = Duration::from_millis(250);
+/// How often loops look for work when nothing wakes them.
+const IDLE: Duration = Duration::from_millis(250);
+
+/// A process that is connected to its log.
+pub struct Node {
+    /// What it was started with.
+    pub config: Config,
+    /// Signing and wrapping keys.
+    pub keys: Keys,
+    /// Carries out commands.
+    pub executor: Executor,
+    /// Seals and opens personal data.
+    pub sealer: Sealer,
+    /// Speaks to PortOne.
+    pub payments: Payments,
+    /// Checks carts out.
+    pub checkout: CheckoutService,
+    /// Reads the active builds of the projections.
+    pub query_pool: PgPool,
+    embedded: Option<Embedded>,
+}
+
+/// What a process does beside answering commands.
+#[derive(Clone)]
+pub struct Roles {
+    /// The checkout's runner, timers and reconciliation.
+    pub processes: bool,
+    /// Publishing the log to the broker.
+    pub relay: bool,
+    /// The projections to feed.
+    pub projections: Vec<&'static Registered>,
+}
+
+/// Why a process did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A variable is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The private database does not run.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// The database does not answer.
+    #[error("the database does not answer: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The tables are not what this version knows.
+    #[error("the database could not be migrated: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// PortOne's settings make no sense.
+    #[error("the PORTONE_* settings make no sense: {0}")]
+    Portone(#[from] portone::ConfigError),
+}
+
+/// A database that is there, and its server if it is ours.
+pub struct Connected {
+    /// How to reach it.
+    pub options: PgConnectOptions,
+    /// The private server, to be stopped at the end.
+    pub embedded: Option<Embedded>,
+}
+
+/// Finds the configured database, or starts the private one, and brings its tables up to date.
+pub async fn connect(config: &Config) -> Result<Connected, StartError> {
+    let (url, embedded) = match &config.database {
+        Database::Url(url) => (url.expose().to_owned(), None),
+        Database::Embedded => {
+            let embedded = Embedded::start(&config.data_dir).await?;
+            (embedded.url().to_owned(), Some(embedded))
+        }
+    };
+    let options = PgConnectOptions::from_str(&url)?.application_name("jangbu");
+    Ok(Connected { options, embedded })
+}
+
+/// Brings the tables up to date; several processes may do so at once.
+pub async fn migrate(pool: &PgPool) -> Result<(), StartError> {
+    sqlx::migrate!().run(pool).await?;
+    Ok(())
+}
+
+/// A pool of at most `connections`.
+pub async fn pool(options: &PgConnectOptions, connections: u32) -> sqlx::Result<PgPool> {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(10))
+        // A ping before every use would double the round trips of every read.
+        .test_before_acquire(false)
+        .connect_with(options.clone())
+        .await
+}
+
+impl Node {
+    /// Connects, migrates, and opens the log and the projections' builds.
+    pub async fn start(config: Config, surroundings: Surroundings) -> Result<Self, StartError> {
+        let keys = config.keys(|bytes| surroundings.ids.fill(bytes))?;
+        let Connected { options, embedded } = connect(&config).await?;
+        let main_pool = pool(&options, config.db_pool_max).await?;
+        migrate(&main_pool).await?;
+        for projection in jangbu_projections::all() {
+            builds::ensure(&main_pool, projection, partitions(&config), surroundings.now()).await?;
+        }
+        let search_path = builds::active_search_path(&main_pool).await?;
+        let query_options = options.clone().options([("search_path", search_path)]);
+        let query_pool = pool(&query_options, (config.db_pool_max / 2).max(2)).await?;
+
+        let log = Log::open(options, main_pool, surroundings).await?;
+        let executor = Executor::new(log);
+        let sealer = Sealer::new(keys.master.expose());
+        let shop = shop(&config, &executor)?;
+        let payments = Payments::new(executor.clone(), sealer.clone(), shop, config.live);
+        let deadline = TimeDelta::from_std(config.payment_deadline).unwrap_or(TimeDelta::minutes(30));
+        let checkout = CheckoutService::new(executor.clone(), sealer.clone(), payments.clone(), deadline);
+        Ok(Self {
+            config,
+            keys,
+            executor,
+            sealer,
+            payments,
+            checkout,
+            query_pool,
+            embedded,
+        })
+    }
+
+    /// Starts the roles; they end in order once `shutdown` is cancelled.
+    pub fn spawn(&self, roles: Roles, shutdown: &CancellationToken) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        if roles.processes {
+            tasks.spawn(run_checkout(self.executor.clone(), shutdown.clone()));
+            tasks.spawn(run_timers(
+                Timers::new(self.payments.clone()),
+                self.executor.clone(),
+                shutdown.clone(),
+            ));
+            if self.payments.shop().is_some() {
+                tasks.spawn(run_reconciliation(self.payments.clone(), shutdown.clone()));
+            }
+        }
+        let context = self.feed_context();
+        if roles.relay && context.amqp_url.is_some() {
+            tasks.spawn(relay::run(context.clone(), shutdown.clone()));
+        }
+        if !roles.projections.is_empty() {
+            tasks.spawn(workers::run(context, roles.projections, shutdown.clone()));
+        }
+        tasks
+    }
+
+    /// What relay and workers need.
+    pub fn feed_context(&self) -> feed::Context {
+        let log = self.executor.log();
+        feed::Context {
+            db: log.pool().clone(),
+            surroundings: log.surroundings().clone(),
+            amqp_url: self.config.amqp_url.as_ref().map(|url| url.expose().to_owned()),
+            partitions: partitions(&self.config),
+            head: Some(log.watch()),
+            lease_ttl: leases::TTL,
+        }
+    }
+
+    /// Closes the pools and stops the private database, if this process is the last to use it.
+    pub async fn stop(self) {
+        self.query_pool.close().await;
+        self.executor.log().pool().close().await;
+        if let Some(embedded) = self.embedded
+            && let Err(error) = embedded.stop().await
+        {
+            tracing::warn!(%error, "the private database did not stop in order");
+        }
+    }
+}
+
+/// As the tables count them.
+fn partitions(config: &Config) -> i16 {
+    i16::try_from(config.partitions).expect("there are at most 64 partitions")
+}
+
+fn shop(config: &Config, executor: &Executor) -> Result<Option<Shop>, StartError> {
+    let Some(api) = &config.portone.api else {
+        return Ok(None);
+    };
+    let surroundings = executor.log().surroundings();
+    let client = Client::try_new(&ClientConfig::new(
+        &api.base,
+        portone::Secret::new(api.secret.expose()),
+        &api.store_id,
+        surroundings.below(u64::MAX),
+    ))?;
+    Ok(Some(Shop {
+        rereader: Rereader::new(client.clone(), RereaderConfig::default()),
+        client,
+        store_id: api.store_id.clone(),
+        channel_key: api.channel_key.clone(),
+    }))
+}
+
+/// Runs the checkout whenever its lease can be had.
+async fn run_checkout(executor: Executor, shutdown: CancellationToken) {
+    let log = executor.log().clone();
+    let name = processes::CHECKOUT.to_owned();
+    let keeper = Keeper::start(
+        log.pool().clone(),
+        log.surroundings().ids.uuid(),
+        leases::TTL,
+        [name.clone()],
+    );
+    let mut lease = keeper.lease(&name).expect("the keeper was started with this lease");
+    let mut head = log.watch();
+    let mut pause = IDLE;
+    loop {
+        let epoch = tokio::select! {
+            () = shutdown.cancelled() => break,
+            epoch = lease.held() => epoch,
+        };
+        let until = log.surroundings().now() - TimeDelta::from_std(GRACE).unwrap_or_default();
+        match processes::round(&executor, epoch, until).await {
+            Ok(0) => {
+                let idle = async {
+                    _ = head.changed().await;
+                    tokio::time::sleep(GRACE / 5).await;
+                };
+                tokio::select! {
+                    () = shutdown.cancelled() => break,
+                    () = idle => {}
+                    () = tokio::time::sleep(IDLE) => {}
+                }
+                pause = IDLE;
+            }
+            Ok(_) => pause = IDLE,
+            Err(error) => {
+                if matches!(error, RunError::Fenced) {
+                    lease.give_up(Duration::ZERO);
+                }
+                tracing::error!(%error, "the checkout is held up");
+                metrics::counter!("jangbu_process_errors", "process" => processes::CHECKOUT).increment(1);
+                tokio::select! {
+                    () = shutdown.cancelled() => break,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = (pause * 2).min(Duration::from_secs(10));
+            }
+        }
+    }
+    keeper.close().await;
+}
+
+/// Does what is due. Many processes may at once: each takes other timers.
+async fn run_timers(timers: Timers, executor: Executor, shutdown: CancellationToken) {
+    let surroundings = executor.log().surroundings().clone();
+    loop {
+        let wait = match timers.round(surroundings.now()).await {
+            Ok(0) => timers
+                .next_due(surroundings.now(), IDLE)
+                .await
+                .unwrap_or(IDLE)
+                .max(Duration::from_millis(10)),
+            Ok(_) => Duration::ZERO,
+            Err(error) => {
+                tracing::warn!(%error, "timers cannot be read yet");
+                Duration::from_secs(1)
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Repairs every five minutes what webhooks missed in the last hour, and after a start what they
+/// missed in the last day.
+async fn run_reconciliation(payments: Payments, shutdown: CancellationToken) {
+    let log = payments.executor().log().clone();
+    let name = RECONCILER.to_owned();
+    let keeper = Keeper::start(
+        log.pool().clone(),
+        log.surroundings().ids.uuid(),
+        leases::TTL,
+        [name.clone()],
+    );
+    let mut lease = keeper.lease(&name).expect("the keeper was started with this lease");
+    let mut range = TimeDelta::days(1);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            _ = lease.held() => {}
+        }
+        let until = log.surroundings().now();
+        match payments.reconcile(until - range, until).await {
+            Ok(found) => {
+                if found.repaired > 0 || found.failed > 0 {
+                    tracing::warn!(
+                        found.read,
+                        found.ours,
+                        found.repaired,
+                        found.failed,
+                        "payments were reconciled"
+                    );
+                }
+                if found.failed == 0 {
+                    range = payments::RECONCILED_RANGE;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "payments could not be reconciled"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = tokio::time::sleep(payments::RECONCILED_EVERY) => {}
+        }
+    }
+    keeper.close().await;
+}

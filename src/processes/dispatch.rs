@@ -1,0 +1,87 @@
+//! Sends any command to the aggregate it is for.
+
+use std::time::Duration;
+
+use jangbu_domain::{AnyCommand, Cart, Checkout, Decide, Order, Payment, StockItem};
+use jangbu_events::{AggregateId, Event, PaymentEvent, Recorded, Timestamp};
+use uuid::Uuid;
+
+use crate::executor::{CommandEnvelope, Committed, ExecuteError, Executor};
+
+/// Tries of a command that nobody can be told of a conflict.
+const TRIES: u32 = 100;
+
+/// Why a command of a process manager did not go through.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{reason}")]
+pub struct SendError {
+    reason: String,
+    may_pass: bool,
+}
+
+impl SendError {
+    /// Whether the same command may go through later.
+    pub const fn may_pass(&self) -> bool {
+        self.may_pass
+    }
+}
+
+/// Sends a command that follows from an event. It happens in the name of whoever caused the event,
+/// at the time of the event, and answers with the events it made, now or when it was sent first.
+pub async fn send(
+    executor: &Executor,
+    command: AnyCommand,
+    command_id: Uuid,
+    cause: &Recorded<Event>,
+) -> Result<Vec<Recorded<Event>>, SendError> {
+    let mut metadata = cause.metadata.clone();
+    "process".clone_into(&mut metadata.channel);
+    let mut envelope = CommandEnvelope::new(command_id, metadata, occurred_at(cause));
+    envelope.causation_id = Some(cause.event_id);
+    envelope.correlation_id = Checkout::key(cause)
+        .map(|order_id| order_id.uuid())
+        .or(cause.correlation_id);
+    envelope.deadline = Duration::from_secs(30);
+    envelope.tries = TRIES;
+    match command {
+        AnyCommand::Cart(id, command) => events(executor.execute::<Cart>(id, command, envelope).await),
+        AnyCommand::Order(id, command) => events(executor.execute::<Order>(id, command, envelope).await),
+        AnyCommand::Payment(id, command) => events(executor.execute::<Payment>(id, command, envelope).await),
+        AnyCommand::Stock(id, command) => events(executor.execute::<StockItem>(id, command, envelope).await),
+    }
+}
+
+/// Money moves when PortOne says it moved, however late we learnt it.
+const fn occurred_at(cause: &Recorded<Event>) -> Timestamp {
+    match &cause.payload {
+        Event::Payment(PaymentEvent::Confirmed { paid_at, .. }) => *paid_at,
+        Event::Payment(PaymentEvent::Cancelled { cancelled_at, .. }) => *cancelled_at,
+        _ => cause.occurred_at,
+    }
+}
+
+fn events<A: Decide>(result: Result<Committed<A>, ExecuteError<A::Error>>) -> Result<Vec<Recorded<Event>>, SendError> {
+    match result {
+        Ok(committed) => Ok(committed
+            .events
+            .into_iter()
+            .map(|event| {
+                let payload = event.payload.clone().into();
+                event.with(payload)
+            })
+            .collect()),
+        Err(error) => {
+            let may_pass = matches!(
+                error,
+                ExecuteError::Conflict { .. }
+                    | ExecuteError::Busy
+                    | ExecuteError::OutcomeUnknown
+                    | ExecuteError::Load(crate::executor::LoadError::Unavailable(_))
+            );
+            Err(SendError {
+                reason: format!("{}: {error}", A::TYPE),
+                may_pass,
+            })
+        }
+    }
+}

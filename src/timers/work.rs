@@ -1,0 +1,288 @@
+//! What is done when a timer is due.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use jangbu_domain::{Order, OrderCommand, Payment, PaymentCommand, StockItem, order::OrderStatus};
+use jangbu_events::{AggregateId, Metadata, Money, OrderId, PaymentId, RefundReason, Timestamp};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::{Done, Taken, Work};
+use crate::{
+    executor::CommandEnvelope,
+    payments::{Payments, SettleError},
+    portone::{CancelError, CancelRequest, CancellationStatus, IdempotencyKey, PaymentStatus, Requester},
+};
+
+/// How often an order's deadline is put off because PortOne does not say how its payment stands.
+const DEADLINE_TRIES: i32 = 30;
+/// How long PortOne remembers an `Idempotency-Key`, with a margin (PROTOCOL A2: 3 hours).
+const KEY_LIVES: TimeDelta = TimeDelta::minutes(170);
+/// How long one refund may take to be answered; card companies are slow.
+const CANCEL_WITHIN: Duration = Duration::from_secs(90);
+
+/// Does what is due.
+#[derive(Clone)]
+pub struct Timers {
+    payments: Payments,
+}
+
+impl Timers {
+    /// With all it needs.
+    pub const fn new(payments: Payments) -> Self {
+        Self { payments }
+    }
+
+    pub(super) fn db(&self) -> &PgPool {
+        self.payments.executor().log().pool()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.payments.executor().log().surroundings().now()
+    }
+
+    /// Does the work of one timer.
+    pub async fn perform(&self, timer: &Taken) -> Done {
+        let done = match &timer.work {
+            Work::OrderDeadline { order_id, payment_id } => self.deadline(timer, *order_id, *payment_id).await,
+            Work::HoldBackstop { order_id } => self.backstop(*order_id).await,
+            Work::Refund { payment_id, refund_id } => self.refund(timer, *payment_id, refund_id).await,
+        };
+        done.unwrap_or_else(|error| self.again(TimeDelta::seconds(10), &error))
+    }
+
+    fn again(&self, after: TimeDelta, why: &dyn std::fmt::Display) -> Done {
+        Done::Again {
+            at: self.now() + after,
+            why: why.to_string(),
+        }
+    }
+
+    /// The order's time is up: its payment decides, and PortOne's word on it.
+    async fn deadline(&self, timer: &Taken, order_id: OrderId, payment_id: PaymentId) -> Result<Done, SettleError> {
+        let executor = self.payments.executor();
+        let now = self.now();
+        let order = executor.load::<Order>(order_id).await?;
+        if let Some(done) = waits_longer(&order.state, now) {
+            return Ok(done);
+        }
+        let minute = TimeDelta::minutes(1);
+        match self.payments.settle(payment_id, system("timer")).await {
+            Ok(Some(settled)) => {
+                if let Some(done) = waits_longer(&settled.order.state, now) {
+                    return Ok(done);
+                }
+                let status = settled.seen.as_ref().map(|seen| &seen.status);
+                let account_end = settled.payment.state.account().and_then(|account| account.expires_at);
+                match status {
+                    Some(PaymentStatus::PayPending) if timer.attempts < DEADLINE_TRIES => {
+                        return Ok(self.again(minute, &"the payment is pending"));
+                    }
+                    // The runner is about to extend the deadline to the account's own.
+                    Some(PaymentStatus::VirtualAccountIssued)
+                        if account_end.is_some_and(|end| now < end) && timer.attempts < DEADLINE_TRIES =>
+                    {
+                        return Ok(self.again(TimeDelta::seconds(10), &"a virtual account was issued"));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(None) | Err(SettleError::ForeignStore) => {}
+            Err(error) if timer.attempts < DEADLINE_TRIES => return Ok(self.again(minute, &error)),
+            Err(error) => {
+                tracing::error!(order.id = %order_id, %error, "an order expires though PortOne did not answer");
+            }
+        }
+        let mut envelope = CommandEnvelope::new(step_id(timer, now), system("timer"), now);
+        envelope.correlation_id = Some(order_id.uuid());
+        match executor
+            .execute::<Order>(order_id, OrderCommand::Expire { now }, envelope)
+            .await
+        {
+            Ok(_) => Ok(Done::Finished),
+            Err(error) => Ok(self.again(minute, &error)),
+        }
+    }
+
+    /// Nothing should hold stock by now. The hold stays: only the checkout releases.
+    async fn backstop(&self, order_id: OrderId) -> Result<Done, SettleError> {
+        let executor = self.payments.executor();
+        let order = executor.load::<Order>(order_id).await?;
+        let Some(details) = order.state.details() else {
+            return Ok(Done::Finished);
+        };
+        let stocks: Vec<_> = details.lines.iter().map(|line| line.product_id.stock_item()).collect();
+        let held = executor
+            .load_many::<StockItem>(&stocks)
+            .await?
+            .iter()
+            .filter(|stock| stock.state.holds.contains_key(&order_id))
+            .count();
+        if held == 0 {
+            return Ok(Done::Finished);
+        }
+        metrics::counter!("jangbu_holds_overdue").increment(1);
+        tracing::error!(order.id = %order_id, held, "an order still holds stock a day after its deadline");
+        Ok(self.again(TimeDelta::days(1), &"stock is still held"))
+    }
+
+    /// Asks PortOne to give money back. A lost answer is resolved by asking again under the same
+    /// key, and once that key may be forgotten, by reading alone: never by guessing.
+    async fn refund(&self, timer: &Taken, payment_id: PaymentId, refund_id: &str) -> Result<Done, SettleError> {
+        let executor = self.payments.executor();
+        let shop = self.payments.shop().ok_or(SettleError::NotConfigured)?;
+        if timer.attempts > 1 {
+            // It may have been carried out, or refused, since we last asked.
+            self.payments.settle(payment_id, system("timer")).await?;
+        }
+        let payment = executor.load::<Payment>(payment_id).await?;
+        let open = payment.state.money().and_then(|(_, returned)| returned.open.as_ref());
+        let Some(open) = open.filter(|open| open.refund_id == refund_id) else {
+            return Ok(Done::Finished);
+        };
+        let pause = TimeDelta::seconds(i64::from(timer.attempts.clamp(1, 60)) * 10);
+        if self
+            .requested_at(payment_id, refund_id)
+            .await?
+            .is_none_or(|at| self.now() - at > KEY_LIVES)
+        {
+            tracing::error!(payment.id = %payment_id, refund_id, "a refund is still not done after three hours");
+            metrics::counter!("jangbu_refunds_overdue").increment(1);
+            return Ok(self.again(TimeDelta::minutes(10), &"the refund is overdue"));
+        }
+        let request = CancelRequest {
+            amount: open.amount,
+            tax_free_amount: self.tax_free_share(&payment.state, open.amount).await?,
+            reason: reason_text(open.reason).to_owned(),
+            current_cancellable_amount: open.cancellable,
+            requester: Some(if open.reason == RefundReason::Customer {
+                Requester::Customer
+            } else {
+                Requester::Admin
+            }),
+            refund_account: None,
+            idempotency_key: IdempotencyKey::parse(refund_id).expect("refund ids are idempotency keys"),
+        };
+        match shop.client.cancel(&payment_id.portone(), &request, CANCEL_WITHIN).await {
+            Ok(cancellation) if cancellation.status == CancellationStatus::Failed => {
+                self.failed(timer, payment_id, refund_id, "FAILED".to_owned(), None)
+                    .await
+            }
+            Ok(cancellation) => {
+                // The payment itself says what went back, in the words every other reader will see.
+                self.payments.settle(payment_id, system("timer")).await?;
+                Ok(if cancellation.status == CancellationStatus::Succeeded {
+                    Done::Finished
+                } else {
+                    self.again(pause.max(TimeDelta::minutes(1)), &"the refund is under way")
+                })
+            }
+            Err(CancelError::Refused(refusal)) => {
+                // Somebody else may have given it back: then there is nothing to complain of.
+                self.payments.settle(payment_id, system("timer")).await?;
+                let pg_code = refusal.pg.map(|pg| pg.code);
+                self.failed(timer, payment_id, refund_id, refusal.kind.to_owned(), pg_code)
+                    .await
+            }
+            Err(error @ (CancelError::Unauthorized | CancelError::OutcomeUnknown(_))) => Ok(self.again(pause, &error)),
+        }
+    }
+
+    /// The part of an amount that carries no VAT, as in the order.
+    async fn tax_free_share(&self, payment: &Payment, amount: i64) -> Result<i64, SettleError> {
+        let Some(request) = payment.request() else { return Ok(0) };
+        let order = self.payments.executor().load::<Order>(request.order_id).await?;
+        let Some(totals) = order.state.details().map(|details| details.totals) else {
+            return Ok(0);
+        };
+        let taxed = totals.total.amount - totals.tax_free.amount;
+        Ok(Money::won(amount)
+            .spread(&[totals.tax_free.amount, taxed])
+            .first()
+            .map_or(0, |share| share.amount))
+    }
+
+    /// Records that PortOne refused; a request that was fulfilled meanwhile is left as it is.
+    async fn failed(
+        &self,
+        timer: &Taken,
+        payment_id: PaymentId,
+        refund_id: &str,
+        code: String,
+        pg_code: Option<String>,
+    ) -> Result<Done, SettleError> {
+        let now = self.now();
+        tracing::error!(payment.id = %payment_id, refund_id, code, "PortOne refused a refund");
+        metrics::counter!("jangbu_refunds_refused").increment(1);
+        let envelope = CommandEnvelope::new(step_id(timer, now), system("timer"), now);
+        let command = PaymentCommand::RecordRefundFailure {
+            refund_id: refund_id.to_owned(),
+            code,
+            pg_code,
+        };
+        self.payments
+            .executor()
+            .execute::<Payment>(payment_id, command, envelope)
+            .await?;
+        Ok(Done::Finished)
+    }
+
+    /// When the refund was first wished for.
+    async fn requested_at(&self, payment_id: PaymentId, refund_id: &str) -> Result<Option<Timestamp>, SettleError> {
+        let requested = sqlx::query_scalar!(
+            "select recorded_at from events
+            where aggregate_type = 'payment' and aggregate_id = $1
+                and event_type = 'payment.cancellation_requested' and payload ->> 'refund_id' = $2",
+            payment_id.to_string(),
+            refund_id,
+        );
+        Ok(requested
+            .fetch_optional(self.db())
+            .await
+            .map_err(crate::executor::LoadError::from)?)
+    }
+}
+
+/// What a deadline means for an order: `None` if its time is really up.
+fn waits_longer(order: &Order, now: Timestamp) -> Option<Done> {
+    if !matches!(order.status(), Some(OrderStatus::Placed | OrderStatus::AwaitingPayment)) {
+        return Some(Done::Finished);
+    }
+    let at = order.details()?.expires_at;
+    (now < at).then(|| Done::Again {
+        at,
+        why: "the order has longer".to_owned(),
+    })
+}
+
+/// A command of a timer, new at every attempt: what one attempt decided binds no later one.
+fn step_id(timer: &Taken, now: Timestamp) -> Uuid {
+    Uuid::new_v5(
+        &timer.timer_id,
+        format!("{} {}", timer.attempts, now.timestamp_micros()).as_bytes(),
+    )
+}
+
+fn system(channel: &str) -> Metadata {
+    Metadata {
+        actor_kind: "system".to_owned(),
+        channel: channel.to_owned(),
+        ..Metadata::default()
+    }
+}
+
+/// What the operator sees in PortOne's console.
+const fn reason_text(reason: RefundReason) -> &'static str {
+    match reason {
+        RefundReason::WrongAmount => "결제 금액 불일치",
+        RefundReason::WrongCurrency => "결제 통화 불일치",
+        RefundReason::TestChannel => "테스트 채널 결제",
+        RefundReason::OrderExpired => "주문 만료 후 결제",
+        RefundReason::OrderCancelled => "취소된 주문의 결제",
+        RefundReason::OrderRefused => "품절된 주문의 결제",
+        RefundReason::AlreadyPaid => "중복 결제",
+        RefundReason::Operator => "판매자 취소",
+        RefundReason::Customer => "구매자 취소",
+    }
+}

@@ -1,0 +1,326 @@
+//! One worker: one partition of one build, for as long as it holds the lease.
+
+use std::{sync::Arc, time::Duration};
+
+use jangbu_projections::builds::Advanced;
+use lapin::{Connection, message::Delivery};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    core::{Core, Verdict},
+    inbox::Inbox,
+    target::{Failure, Target},
+};
+use crate::{
+    broker::{Backoff, Message},
+    feed::{self, Context},
+    leases::Lease,
+};
+
+/// Events read from the log at once.
+pub const CHUNK: i64 = 256;
+/// With the broker silent for so long, the log is asked: a purge of the last message shows in no other way.
+const SILENCE: Duration = Duration::from_secs(1);
+/// Between two looks at the log while there is news, and while there is none.
+const LOOK_BUSY: Duration = Duration::from_millis(50);
+const LOOK_IDLE: Duration = Duration::from_millis(250);
+/// Between two reads of the log however fast it grows.
+const LOOK_MIN: Duration = Duration::from_millis(4);
+pub const PAUSE_FIRST: Duration = Duration::from_millis(100);
+pub const PAUSE_LAST: Duration = Duration::from_secs(30);
+
+/// Why a worker stopped in order.
+enum End {
+    Shutdown,
+    LeaseLost,
+    /// The checkpoint is not where it should be: someone else moved it.
+    Stale,
+}
+
+/// One worker, before it holds its lease.
+pub struct Worker {
+    pub ctx: Context,
+    pub target: Target,
+    pub partition: i16,
+    pub lease: Lease,
+    pub link: Option<watch::Receiver<Option<Arc<Connection>>>>,
+    pub shutdown: CancellationToken,
+}
+
+impl Worker {
+    /// Works whenever it holds the lease, until shutdown.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LAST);
+        let mut told = None;
+        loop {
+            let epoch = tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                epoch = self.lease.held() => epoch,
+            };
+            match self.hold(epoch, &mut backoff, &mut told).await {
+                Ok(End::Shutdown) => return,
+                Ok(End::LeaseLost) => {}
+                Ok(End::Stale) => {
+                    tracing::debug!(
+                        lease.name = self.lease.name(),
+                        lease.epoch = epoch,
+                        "the checkpoint was moved"
+                    );
+                    self.lease.give_up(PAUSE_FIRST);
+                    self.lease.lost(epoch).await;
+                }
+                Err(failure) => {
+                    self.report(&failure, &mut told);
+                    tokio::select! {
+                        () = self.shutdown.cancelled() => return,
+                        () = sleep(backoff.pause()) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Says a failure once, not at every attempt.
+    fn report(&self, failure: &Failure, told: &mut Option<String>) {
+        let stuck = matches!(failure, Failure::Stuck(_) | Failure::Ahead(_));
+        if stuck {
+            metrics::counter!("jangbu_worker_stops_total", &self.labels()).increment(1);
+            metrics::gauge!("jangbu_worker_stuck", &self.labels()).set(1);
+        }
+        let text = failure.to_string();
+        if told.as_ref() == Some(&text) {
+            return;
+        }
+        let lease = self.lease.name();
+        if stuck {
+            tracing::error!(
+                worker = lease,
+                error = text,
+                "this partition stops; it is tried again, never skipped"
+            );
+        } else {
+            tracing::warn!(worker = lease, error = text, "the worker begins anew");
+        }
+        *told = Some(text);
+    }
+
+    fn labels(&self) -> [(&'static str, String); 2] {
+        [
+            ("projection", self.target.name().projection.clone()),
+            ("partition", self.partition.to_string()),
+        ]
+    }
+
+    async fn hold(&mut self, epoch: i64, backoff: &mut Backoff, told: &mut Option<String>) -> Result<End, Failure> {
+        let log = feed::log_id(&self.ctx.db).await?;
+        let Some(checkpoint) = self.target.take_over(&self.ctx.db, self.partition, epoch).await? else {
+            return Ok(End::Stale);
+        };
+        feed::check_not_ahead(&self.ctx.db, checkpoint).await?;
+        let partitions = self.target.partitions();
+        // The relay counts in the partitions of this program: a build of other partitions reads the log.
+        let link = self.link.clone().filter(|_| partitions == self.ctx.partitions);
+        let mut session = Session {
+            worker: self,
+            epoch,
+            core: Core::new(log, self.partition, partitions, checkpoint),
+            inbox: Inbox::new(link, log, self.target.name().clone(), self.partition),
+            started: Instant::now(),
+            head: self.ctx.head.clone(),
+            backoff,
+            told,
+        };
+        let mut lease = self.lease.clone();
+        let end = tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Ok(End::Shutdown),
+            () = lease.lost(epoch) => Ok(End::LeaseLost),
+            end = session.work() => end,
+        };
+        session.inbox.close().await;
+        end
+    }
+}
+
+struct Session<'a> {
+    worker: &'a Worker,
+    epoch: i64,
+    core: Core,
+    inbox: Inbox,
+    started: Instant,
+    head: Option<watch::Receiver<i64>>,
+    backoff: &'a mut Backoff,
+    told: &'a mut Option<String>,
+}
+
+impl Session<'_> {
+    async fn work(&mut self) -> Result<End, Failure> {
+        let mut look_at = Instant::now();
+        let mut looked_at = look_at;
+        loop {
+            let due_at = self.core.due_at().map(|at| self.started + at);
+            // With a broker that delivers, the head's moves are no reason to read the log.
+            let head = if self.inbox.is_open() { None } else { self.head.as_mut() };
+            let ours = tokio::select! {
+                biased;
+                () = sleep_until(due_at.unwrap_or(look_at)), if due_at.is_some() => self.commit().await?,
+                delivery = self.inbox.next() => match delivery {
+                    Some(delivery) => {
+                        let before = self.core.cursor();
+                        let ours = self.receive(delivery).await?;
+                        if self.core.cursor() > before {
+                            look_at = Instant::now() + SILENCE;
+                        }
+                        ours
+                    }
+                    None => true,
+                },
+                () = time_to_look(head, self.core.cursor(), looked_at + LOOK_MIN, look_at) => {
+                    looked_at = Instant::now();
+                    let before = self.core.cursor();
+                    let ours = self.look().await?;
+                    look_at = looked_at + match (self.core.cursor() > before, self.inbox.is_open()) {
+                        // News that the broker did not bring: it may bring no more.
+                        (true, _) => LOOK_BUSY,
+                        (false, true) => SILENCE,
+                        (false, false) => LOOK_IDLE,
+                    };
+                    ours
+                }
+            };
+            if !ours {
+                return Ok(End::Stale);
+            }
+        }
+    }
+
+    /// Takes a message and whatever else has arrived; false if the checkpoint is not ours any more.
+    async fn receive(&mut self, first: Delivery) -> Result<bool, Failure> {
+        let mut next = Some(first);
+        while let Some(delivery) = next {
+            match self.offer(&delivery) {
+                Verdict::Foreign | Verdict::Taken => {}
+                Verdict::Gap { through } => {
+                    metrics::counter!("jangbu_worker_refills_total", &self.worker.labels()).increment(1);
+                    if !self.read_to(through).await? {
+                        return Ok(false);
+                    }
+                }
+            }
+            self.inbox.handled(delivery.delivery_tag);
+            if self.core.batch().is_none() {
+                self.inbox.acknowledge().await;
+            }
+            next = if self.core.is_full() {
+                None
+            } else {
+                self.inbox.next_now()
+            };
+        }
+        Ok(true)
+    }
+
+    fn offer(&mut self, delivery: &Delivery) -> Verdict {
+        let target = &self.worker.target;
+        match Message::parse(&delivery.data) {
+            Ok(message) => self.core.offer(self.started.elapsed(), message, |event| {
+                target.reads(&event.payload.event_type, &event.payload.event_version)
+            }),
+            Err(error) => {
+                // What it should have said is a gap for the next message.
+                tracing::warn!(worker = self.worker.lease.name(), %error, "a message is not one of ours");
+                Verdict::Foreign
+            }
+        }
+    }
+
+    /// Reads the log up to its head.
+    async fn look(&mut self) -> Result<bool, Failure> {
+        // What this process knows of is committed, and usually all there is.
+        let known = self.head.as_ref().map_or(0, |head| *head.borrow());
+        let head = if known > self.core.cursor() {
+            known
+        } else {
+            feed::head(&self.worker.ctx.db).await?
+        };
+        self.read_to(head).await
+    }
+
+    /// Takes everything up to `through` from the log, committing chunk by chunk but for the last.
+    async fn read_to(&mut self, through: i64) -> Result<bool, Failure> {
+        let target = &self.worker.target;
+        let slots = feed::slots(self.worker.partition, target.partitions());
+        while self.core.cursor() < through {
+            let cursor = self.core.cursor();
+            let events = feed::read_slots(&self.worker.ctx.db, cursor, through, slots.clone(), CHUNK).await?;
+            let all = i64::try_from(events.len()).is_ok_and(|count| count < CHUNK);
+            let read_to = if all {
+                through
+            } else {
+                events.last().map_or(through, |event| event.position)
+            };
+            let now = self.started.elapsed();
+            self.core.extend(now, read_to, events, |event| {
+                target.reads(&event.payload.event_type, &event.payload.event_version)
+            });
+            if (!all || self.core.is_full()) && !self.commit().await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes the batch and acknowledges what it came from; false if the checkpoint was moved.
+    async fn commit(&mut self) -> Result<bool, Failure> {
+        let Some(batch) = self.core.batch() else {
+            return Ok(true);
+        };
+        let (worker, count) = (self.worker, batch.events.len());
+        match worker
+            .target
+            .advance(&worker.ctx.db, worker.partition, self.epoch, batch)
+            .await?
+        {
+            Advanced::Stale => return Ok(false),
+            Advanced::Moved => {}
+        }
+        self.core.committed();
+        self.inbox.acknowledge().await;
+        self.backoff.reset();
+        if self.told.take().is_some() {
+            tracing::info!(worker = worker.lease.name(), "goes on");
+            metrics::gauge!("jangbu_worker_stuck", &worker.labels()).set(0);
+        }
+        self.measure(count);
+        Ok(true)
+    }
+
+    fn measure(&self, count: usize) {
+        let labels = self.worker.labels();
+        metrics::counter!("jangbu_worker_events_total", &labels).increment(count as u64);
+        if count > 0 {
+            metrics::histogram!("jangbu_worker_batch_events", &labels)
+                .record(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+        }
+        if let Some(head) = &self.head {
+            let lag = u32::try_from(*head.borrow() - self.core.checkpoint()).unwrap_or(0);
+            metrics::gauge!("jangbu_worker_lag_positions", &labels).set(lag);
+        }
+    }
+}
+
+/// Waits until `look_at`, or until the head is known to be beyond `cursor`, but not before `not_before`.
+async fn time_to_look(head: Option<&mut watch::Receiver<i64>>, cursor: i64, not_before: Instant, look_at: Instant) {
+    let Some(head) = head else {
+        return sleep_until(look_at).await;
+    };
+    let news = async { head.wait_for(|head| *head > cursor).await.is_ok() };
+    tokio::select! {
+        known = news => sleep_until(if known { not_before } else { look_at }).await,
+        () = sleep_until(look_at) => {}
+    }
+}
