@@ -8,6 +8,7 @@ pub mod config;
 pub mod embedded;
 pub mod executor;
 pub mod feed;
+pub mod http;
 pub mod leases;
 pub mod log;
 pub mod node;

@@ -18,7 +18,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{App, problem::{Code, Problem}};
+use super::{
+    App,
+    problem::{Code, Problem},
+};
 
 /// Whom tokens are for.
 const AUDIENCE: &str = "jangbu";
@@ -218,13 +221,8 @@ impl Tokens {
             return self.jwt_caller(token, now);
         }
         let mac = URL_SAFE_NO_PAD.decode(token).ok().and_then(|mac| mac.try_into().ok());
-        mac.map(|mac| {
-            Caller::Guest(CartToken {
-                mac,
-                hash: hash(token),
-            })
-        })
-        .ok_or_else(|| unauthorized(Code::TokenInvalid))
+        mac.map(|mac| Caller::Guest(CartToken { mac, hash: hash(token) }))
+            .ok_or_else(|| unauthorized(Code::TokenInvalid))
     }
 
     fn jwt_caller(&self, token: &str, now: Timestamp) -> Result<Caller, Problem> {
@@ -329,10 +327,12 @@ fn hash(token: &str) -> String {
 /// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes everything");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("a String takes everything");
+            text
+        })
 }
 
 #[cfg(test)]
@@ -357,7 +357,10 @@ mod tests {
 
     fn caller(tokens: &Tokens, token: &str, now: Timestamp) -> Result<Caller, Code> {
         let mut headers = HeaderMap::new();
-        headers.insert(header::AUTHORIZATION, format!("Bearer {token}").parse().expect("a value"));
+        headers.insert(
+            header::AUTHORIZATION,
+            format!("Bearer {token}").parse().expect("a value"),
+        );
         tokens.caller(&headers, now).map_err(|problem| problem.code())
     }
 
@@ -369,9 +372,13 @@ mod tests {
         let guest = caller(&tokens, &token, now()).expect("a guest");
         assert!(guest.is(&tokens.guest(cart(1))));
         assert!(!guest.is(&tokens.guest(cart(2))));
-        let Caller::Guest(shown) = &guest else { panic!("a guest") };
+        let Caller::Guest(shown) = &guest else {
+            panic!("a guest")
+        };
         assert!(tokens.is_for(shown, cart(1)) && !tokens.is_for(shown, cart(2)));
-        let Owner::Guest { token_hash } = tokens.guest(cart(1)) else { panic!("a guest") };
+        let Owner::Guest { token_hash } = tokens.guest(cart(1)) else {
+            panic!("a guest")
+        };
         assert!(!token_hash.contains(&token));
     }
 
@@ -382,7 +389,9 @@ mod tests {
         let tokens = Tokens::new("another secret of at least 32 bytes");
         let guest = caller(&tokens, &token, now()).expect("a guest");
         assert!(guest.is(&owner));
-        let Caller::Guest(shown) = &guest else { panic!("a guest") };
+        let Caller::Guest(shown) = &guest else {
+            panic!("a guest")
+        };
         assert!(!tokens.is_for(shown, cart(1)));
     }
 
@@ -392,7 +401,11 @@ mod tests {
         let token = mint_token(SECRET, Role::Admin, "kim", day(), now()).expect("a token");
         assert_eq!(caller(&tokens, &token, now()), Ok(Caller::Admin("kim".into())));
         assert_eq!(caller(&tokens, &token, now() + day()), Err(Code::TokenExpired));
-        assert_eq!(caller(&tokens, &token, now() - day()), Err(Code::TokenInvalid), "from the future");
+        assert_eq!(
+            caller(&tokens, &token, now() - day()),
+            Err(Code::TokenInvalid),
+            "from the future"
+        );
         assert_eq!(
             caller(&Tokens::new("another secret of at least 32 bytes"), &token, now()),
             Err(Code::TokenInvalid)
@@ -407,8 +420,14 @@ mod tests {
         let member = caller(&tokens, &token, now()).expect("a member");
         assert_eq!(member, Caller::Member(id));
         assert!(member.is(&Owner::Member { customer_id: id }));
-        assert_eq!(mint_token(SECRET, Role::Customer, "kim", day(), now()), Err(TokenError::Subject));
-        assert_eq!(mint_token(SECRET, Role::Admin, "김", day(), now()), Err(TokenError::Subject));
+        assert_eq!(
+            mint_token(SECRET, Role::Customer, "kim", day(), now()),
+            Err(TokenError::Subject)
+        );
+        assert_eq!(
+            mint_token(SECRET, Role::Admin, "김", day(), now()),
+            Err(TokenError::Subject)
+        );
         assert_eq!(
             mint_token(SECRET, Role::Admin, "kim", chrono::TimeDelta::zero(), now()),
             Err(TokenError::Lifetime)
@@ -423,14 +442,22 @@ mod tests {
                 "exp": now().timestamp() + 60})
         };
         let sign = |algorithm, claims: &serde_json::Value| {
-            jsonwebtoken::encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(SECRET.as_bytes()))
-                .expect("it signs")
+            jsonwebtoken::encode(
+                &Header::new(algorithm),
+                claims,
+                &EncodingKey::from_secret(SECRET.as_bytes()),
+            )
+            .expect("it signs")
         };
         assert!(caller(&tokens, &sign(Algorithm::HS256, &claims("jangbu")), now()).is_ok());
         assert!(caller(&tokens, &sign(Algorithm::HS256, &claims("others")), now()).is_err());
         assert!(caller(&tokens, &sign(Algorithm::HS512, &claims("jangbu")), now()).is_err());
         let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
-        let unsigned = format!("{}.{}.", encode(r#"{"alg":"none","typ":"JWT"}"#), encode(&claims("jangbu").to_string()));
+        let unsigned = format!(
+            "{}.{}.",
+            encode(r#"{"alg":"none","typ":"JWT"}"#),
+            encode(&claims("jangbu").to_string())
+        );
         assert!(caller(&tokens, &unsigned, now()).is_err());
         let mut endless = claims("jangbu");
         endless.as_object_mut().expect("an object").remove("exp");

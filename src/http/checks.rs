@@ -40,7 +40,10 @@ impl Checks {
             self.refuse(
                 pointer,
                 "out_of_range",
-                Text::new(format!("must be {min} to {max}"), format!("{min}에서 {max} 사이여야 합니다.")),
+                Text::new(
+                    format!("must be {min} to {max}"),
+                    format!("{min}에서 {max} 사이여야 합니다."),
+                ),
             );
         }
     }
@@ -71,7 +74,8 @@ impl Checks {
     }
 
     fn keep<T>(&mut self, pointer: &str, read: Result<T, Reason>) -> Option<T> {
-        read.map_err(|Reason(code, detail)| self.refuse(pointer, code, detail)).ok()
+        read.map_err(|Reason(code, detail)| self.refuse(pointer, code, detail))
+            .ok()
     }
 }
 
@@ -123,7 +127,11 @@ mod tests {
         let mut checks = Checks::default();
         assert!(checks.parse::<Phone>("/phone", "010-1234-5678").is_some());
         assert!(checks.parse::<Email>("/email", "not-mine").is_none());
-        assert!(checks.parse_if_given::<Postcode>("/postcode", Some("123-456")).is_none());
+        assert!(
+            checks
+                .parse_if_given::<Postcode>("/postcode", Some("123-456"))
+                .is_none()
+        );
         assert!(checks.parse_if_given::<Postcode>("/other", None).is_none());
         assert_eq!(checks.line("/name", " 홍길동 ", 3), Some("홍길동".to_owned()));
         assert!(checks.line("/reason", "a\u{0}b", 10).is_none());

@@ -258,14 +258,11 @@ fn log(context: &RequestContext, method: &Method, route: &str, status: StatusCod
         // A client may invent methods; each would be a series of its own.
         _ => "other".to_owned(),
     };
+    let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     tracing::info!(
         target: "jangbu::access",
-        request.id = context.id(),
-        method = method.as_str(),
-        route,
-        status = status.as_u16(),
-        duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        "answered",
+        { request.id = context.id(), method = method.as_str(), route, status = status.as_u16(), duration_us },
+        "answered"
     );
     metrics::histogram!(
         "jangbu_http_request_seconds",
@@ -301,8 +298,14 @@ mod tests {
         for bad in ["", "a b", "a\"b", &"x".repeat(65), "한글"] {
             assert!(!is_request_id(bad), "{bad}");
         }
-        assert!(is_traceparent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
-        for bad in ["", "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-0af-b7-01"] {
+        assert!(is_traceparent(
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        ));
+        for bad in [
+            "",
+            "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af-b7-01",
+        ] {
             assert!(!is_traceparent(bad), "{bad}");
         }
     }

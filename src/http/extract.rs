@@ -37,7 +37,8 @@ impl<T: std::str::FromStr> FromRequestParts<App> for Path<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        one(parts, app, 0).await.map(Self)
+        let given = path(parts, app).await?;
+        Ok(Self(read(given.first())?))
     }
 }
 
@@ -49,18 +50,20 @@ impl<A: std::str::FromStr, B: std::str::FromStr> FromRequestParts<App> for Path2
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        Ok(Self(one(parts, app, 0).await?, one(parts, app, 1).await?))
+        let given = path(parts, app).await?;
+        Ok(Self(read(given.first())?, read(given.get(1))?))
     }
 }
 
-async fn one<T: std::str::FromStr>(parts: &mut Parts, app: &App, nth: usize) -> Result<T, Problem> {
-    let parameters = RawPathParams::from_request_parts(parts, app)
-        .await
-        .map_err(|_| Problem::new(Code::NotFound))?;
-    parameters
-        .iter()
-        .nth(nth)
-        .and_then(|(_, text)| text.parse().ok())
+/// Percent-decoded, in order.
+async fn path(parts: &mut Parts, app: &App) -> Result<Vec<String>, Problem> {
+    let given = RawPathParams::from_request_parts(parts, app).await;
+    let given = given.map_err(|_| Problem::new(Code::NotFound))?;
+    Ok(given.iter().map(|(_, text)| text.to_owned()).collect())
+}
+
+fn read<T: std::str::FromStr>(text: Option<&String>) -> Result<T, Problem> {
+    text.and_then(|text| text.parse().ok())
         .ok_or_else(|| Code::NotFound.into())
 }
 
@@ -291,11 +294,27 @@ mod tests {
     async fn the_wrong_field_of_a_body_is_named() {
         for (body, code, pointer) in [
             (r#"{}"#, "required", "/lines"),
-            (r#"{"lines":[{"sku":"a","quantity":1},{"sku":"a"}]}"#, "required", "/lines/1/quantity"),
-            (r#"{"lines":[{"sku":"a","quantity":"1"}]}"#, "wrong_type", "/lines/0/quantity"),
-            (r#"{"lines":[{"sku":"a","quantity":1.5}]}"#, "wrong_type", "/lines/0/quantity"),
+            (
+                r#"{"lines":[{"sku":"a","quantity":1},{"sku":"a"}]}"#,
+                "required",
+                "/lines/1/quantity",
+            ),
+            (
+                r#"{"lines":[{"sku":"a","quantity":"1"}]}"#,
+                "wrong_type",
+                "/lines/0/quantity",
+            ),
+            (
+                r#"{"lines":[{"sku":"a","quantity":1.5}]}"#,
+                "wrong_type",
+                "/lines/0/quantity",
+            ),
             (r#"{"lines":[{"sku":"a b","quantity":1}]}"#, "invalid", "/lines/0/sku"),
-            (r#"{"lines":[{"sku":"a","quantity":1,"price":0}]}"#, "unknown_field", "/lines/0/price"),
+            (
+                r#"{"lines":[{"sku":"a","quantity":1,"price":0}]}"#,
+                "unknown_field",
+                "/lines/0/price",
+            ),
             (r#"{"lines":[],"a/b~":1}"#, "unknown_field", "/a~1b~0"),
             (r#"{"lines":[],"lines":[]}"#, "duplicate_field", "/lines"),
             (r#"[]"#, "required", "/lines"),

@@ -137,7 +137,8 @@ impl<B: Body> FromRequest<App> for Command<B> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let (mut parts, body) = request.into_parts();
-        let context = <RequestContext as axum::extract::FromRequestParts<App>>::from_request_parts(&mut parts, app).await?;
+        let context =
+            <RequestContext as axum::extract::FromRequestParts<App>>::from_request_parts(&mut parts, app).await?;
         let caller = <Caller as axum::extract::FromRequestParts<App>>::from_request_parts(&mut parts, app).await?;
         let key = match given_key(&parts.headers)? {
             Some(key) if caller == Caller::Nobody && key.len() < ANONYMOUS_KEY_LENGTH_MIN => {
@@ -192,7 +193,9 @@ fn given_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 
 /// `"v<sequence>"`, as `ETag` gave it.
 fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
-    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let Some(value) = headers.get(header::IF_MATCH) else {
+        return Ok(None);
+    };
     value
         .to_str()
         .ok()
@@ -250,7 +253,9 @@ mod tests {
     #[test]
     fn a_key_is_printable_and_alone() {
         let key = |values: &[&str]| {
-            given_key(&headers("idempotency-key", values)).map(|key| key.map(str::to_owned)).map_err(|p| p.code())
+            given_key(&headers("idempotency-key", values))
+                .map(|key| key.map(str::to_owned))
+                .map_err(|p| p.code())
         };
         assert_eq!(key(&[]), Ok(None));
         assert_eq!(key(&["a b~"]), Ok(Some("a b~".into())));
@@ -264,7 +269,15 @@ mod tests {
     fn a_version_is_quoted_and_numbered() {
         let tag = |tag: &str| if_match(&headers("if-match", &[tag])).map_err(|p| p.code());
         assert_eq!(tag("\"v12\""), Ok(Some(12)));
-        for bad in ["v12", "\"12\"", "W/\"v12\"", "*", "\"v\"", "\"v-1\"", "\"v99999999999999999999\""] {
+        for bad in [
+            "v12",
+            "\"12\"",
+            "W/\"v12\"",
+            "*",
+            "\"v\"",
+            "\"v-1\"",
+            "\"v99999999999999999999\"",
+        ] {
             assert_eq!(tag(bad), Err(Code::IfMatchInvalid), "{bad}");
         }
         let version = |a, b| required_version(a, b).map_err(|p| p.code());

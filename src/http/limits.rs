@@ -142,10 +142,12 @@ impl From<Exceeded> for Problem {
                 format!("{seconds}초 뒤에 다시 시도해 주세요."),
             )
             .retry_after(seconds);
-        headers.into_iter().fold(problem, |problem, (name, value): (_, HeaderValue)| match name {
-            Some(name) => problem.header(name, value),
-            None => problem,
-        })
+        headers
+            .into_iter()
+            .fold(problem, |problem, (name, value): (_, HeaderValue)| match name {
+                Some(name) => problem.header(name, value),
+                None => problem,
+            })
     }
 }
 
@@ -195,7 +197,11 @@ impl Limits {
         token: Option<[u8; 8]>,
         now: Timestamp,
     ) -> Result<Option<Allowance>, Exceeded> {
-        let by_address = self.requests.as_ref().map(|limit| limit.take(address, now)).transpose()?;
+        let by_address = self
+            .requests
+            .as_ref()
+            .map(|limit| limit.take(address, now))
+            .transpose()?;
         let by_token = match (&self.tokens, token) {
             (Some(limit), Some(token)) => Some(limit.take(token, now)?),
             _ => None,
@@ -234,7 +240,10 @@ mod tests {
     fn requests_run_out_and_come_back_one_by_one() {
         let limit = Limit::new(3, MINUTE_US);
         let remaining = |now| limit.take("kim", now).map(|allowance| allowance.remaining);
-        assert_eq!([remaining(at(0)), remaining(at(0)), remaining(at(0))], [Ok(2), Ok(1), Ok(0)]);
+        assert_eq!(
+            [remaining(at(0)), remaining(at(0)), remaining(at(0))],
+            [Ok(2), Ok(1), Ok(0)]
+        );
         let exceeded = limit.take("kim", at(1)).expect_err("too many");
         assert_eq!((exceeded.retry_after_seconds, exceeded.allowance.remaining), (19, 0));
         assert_eq!(limit.take("lee", at(1)).map(|a| a.remaining), Ok(2));
@@ -267,10 +276,16 @@ mod tests {
         for _ in 0..5 {
             limits.lookup(home, "1", at(0)).expect("five wrong ones");
         }
-        assert!(limits.lookup(home, "2", at(0)).is_err(), "the address has used its tries up");
+        assert!(
+            limits.lookup(home, "2", at(0)).is_err(),
+            "the address has used its tries up"
+        );
         assert!(limits.lookup(elsewhere, "1", at(0)).is_err(), "so has the number");
         assert!(limits.lookup(elsewhere, "2", at(0)).is_ok());
-        assert!(limits.lookup(home, "1", at(180)).is_ok(), "a fifth of the quarter of an hour later");
+        assert!(
+            limits.lookup(home, "1", at(180)).is_ok(),
+            "a fifth of the quarter of an hour later"
+        );
     }
 
     fn address(text: &str) -> Address {

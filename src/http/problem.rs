@@ -88,7 +88,8 @@ impl Text {
         }
     }
 
-    fn speak(&self, language: Language) -> &str {
+    /// In one of the languages.
+    pub fn speak(&self, language: Language) -> &str {
         match language {
             Language::English => &self.english,
             Language::Korean => &self.korean,
@@ -226,10 +227,7 @@ impl Problem {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        headers.insert(
-            header::CONTENT_LANGUAGE,
-            HeaderValue::from_static(language.tag()),
-        );
+        headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         for (name, value) in &content.headers {
             headers.insert(name.clone(), value.clone());
@@ -257,12 +255,13 @@ impl Language {
     pub fn of(headers: &HeaderMap) -> Self {
         let mut best = (0, Self::English);
         let values = headers.get_all(header::ACCEPT_LANGUAGE).iter();
-        for range in values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')) {
+        for range in values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+        {
             let mut parts = range.split(';').map(str::trim);
             let tag = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let weight = parts
-                .find_map(|part| part.strip_prefix("q="))
-                .map_or(1_000, per_mille);
+            let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(1_000, per_mille);
             let language = match tag.split('-').next() {
                 Some("ko") => Self::Korean,
                 Some("en") => Self::English,
@@ -334,7 +333,9 @@ mod tests {
 
     async fn body(problem: &Problem, language: Language) -> Value {
         let response = problem.write(language, "req-1");
-        let bytes = axum::body::to_bytes(response.into_body(), 10_000).await.expect("a body");
+        let bytes = axum::body::to_bytes(response.into_body(), 10_000)
+            .await
+            .expect("a body");
         serde_json::from_slice(&bytes).expect("JSON")
     }
 

@@ -104,8 +104,10 @@ impl From<ProductError> for Problem {
 impl From<StockError> for Problem {
     fn from(error: StockError) -> Self {
         match error {
-            StockError::NoHold => Self::new(Code::StockState)
-                .detail("The order holds none of this stock.", "이 주문이 확보한 재고가 없습니다."),
+            StockError::NoHold => Self::new(Code::StockState).detail(
+                "The order holds none of this stock.",
+                "이 주문이 확보한 재고가 없습니다.",
+            ),
             StockError::HoldsAlready { held } => Self::new(Code::StockState).fact("held", held),
             StockError::BelowHeld { on_hand, held } => Self::new(Code::StockBelowHeld)
                 .detail(
@@ -115,8 +117,10 @@ impl From<StockError> for Problem {
                 .fact("on_hand", on_hand)
                 .fact("held", held),
             StockError::TooMany => Code::StockTooMany.into(),
-            StockError::NeverStocked => Self::new(Code::StockState)
-                .detail("The product never had any stock.", "재고가 등록된 적이 없는 상품입니다."),
+            StockError::NeverStocked => Self::new(Code::StockState).detail(
+                "The product never had any stock.",
+                "재고가 등록된 적이 없는 상품입니다.",
+            ),
         }
     }
 }
