@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use jangbu_domain::{StockCommand, StockItem};
-use jangbu_events::{ProductId, Sku};
+use jangbu_events::{AdjustReason, ProductId, Sku};
 use jangbu_projections::stock_levels;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
@@ -31,14 +31,16 @@ pub struct Receive {
 }
 
 /// A count found more or fewer than the books say.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"delta": -2, "reason": "재고 실사"}))]
+#[schema(example = json!({"delta": -2, "reason": "count"}))]
 pub struct Adjust {
     /// To add, or to take away when negative; not 0.
     delta: i64,
-    /// Why, at most 200 characters.
-    reason: String,
+    /// `count`, `damaged`, `lost`, `found`, `customer_return` or `other`: no free text, which may name a
+    /// person.
+    #[schema(value_type = String, example = "count")]
+    reason: AdjustReason,
 }
 
 json_body!(Receive, Adjust);
@@ -129,13 +131,12 @@ pub async fn adjust(
     if delta == 0 {
         checks.refuse("/delta", "out_of_range", Text::new("must not be 0", "0일 수 없습니다."));
     }
-    let reason = checks.line("/reason", &command.body.reason, 200);
-    let reason = checks.finish(reason)?;
+    checks.done()?;
     let product = require_product(&app, &sku).await?;
     let change = StockCommand::Adjust {
         sku: sku.clone(),
         delta,
-        reason,
+        reason: command.body.reason,
     };
     let item = product.stock_item();
     let committed = app

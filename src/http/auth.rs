@@ -252,7 +252,7 @@ impl Caller {
                 token.hash.as_bytes().ct_eq(token_hash.as_bytes()).into()
             }
             (Self::Member(caller), Owner::Member { customer_id }) => caller == customer_id,
-            (Self::Nobody | Self::Admin(_), _) | (Self::Guest(_) | Self::Member(_), _) => false,
+            (Self::Nobody | Self::Admin(_) | Self::Guest(_) | Self::Member(_), _) => false,
         }
     }
 

@@ -293,7 +293,7 @@ mod tests {
     #[tokio::test]
     async fn the_wrong_field_of_a_body_is_named() {
         for (body, code, pointer) in [
-            (r#"{}"#, "required", "/lines"),
+            ("{}", "required", "/lines"),
             (
                 r#"{"lines":[{"sku":"a","quantity":1},{"sku":"a"}]}"#,
                 "required",
@@ -317,15 +317,11 @@ mod tests {
             ),
             (r#"{"lines":[],"a/b~":1}"#, "unknown_field", "/a~1b~0"),
             (r#"{"lines":[],"lines":[]}"#, "duplicate_field", "/lines"),
-            (r#"[]"#, "required", "/lines"),
         ] {
             let expected = json!(["validation_failed", code, pointer]);
-            if body == "[]" {
-                assert_eq!(refusal(body).await[0], "validation_failed");
-            } else {
-                assert_eq!(refusal(body).await, expected, "{body}");
-            }
+            assert_eq!(refusal(body).await, expected, "{body}");
         }
+        assert_eq!(refusal("[]").await[0], "validation_failed");
         for body in ["", "{", "{} {}", "nul", "\u{feff}{}", &"[".repeat(10_000)] {
             assert_eq!(refusal(body).await[0], "malformed_json", "{body}");
         }

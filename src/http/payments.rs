@@ -95,14 +95,16 @@ pub async fn complete(
         return Err(Code::PaymentNotFound.into());
     };
     let position = settled.position();
+    let receipt_url = settled.seen.as_ref().and_then(|seen| seen.receipt_url.clone());
     let whole = Whole::with_payment(&app, settled.order_id, settled.order).await?;
     let order = whole.view(&app, Reader::Entitled).await?;
-    let payment = order
+    let mut payment = order
         .payment
         .clone()
         .filter(|payment| payment.id == id.to_string())
         .or_else(|| PaymentView::of(id, &settled.payment.state, None))
         .ok_or_else(|| Problem::new(Code::PaymentNotFound))?;
+    payment.receipt_url = receipt_url;
     Ok(Answer::ok(SettledView { payment, order }).at(position.max(whole.position())))
 }
 

@@ -32,7 +32,7 @@ pub struct PaymentView {
     pub method: Option<String>,
     /// Card issuer, bank or wallet, if told.
     pub provider: Option<String>,
-    /// Where the buyer sees the slip.
+    /// Where the buyer sees the slip; known only right after PortOne was asked.
     pub receipt_url: Option<String>,
     /// What came and has not gone back.
     pub refundable: MoneyView,
@@ -71,6 +71,7 @@ impl PaymentView {
         let request = payment.request()?;
         let received = payment.money().map(|(received, _)| received);
         let returned = payment.money().map(|(_, returned)| returned);
+        let means = received.map(|received| &received.means);
         // A refused payment may be in another currency; then the amount is none in won.
         let paid = received.filter(|received| received.currency == "KRW");
         Some(Self {
@@ -82,9 +83,9 @@ impl PaymentView {
             pay_method: word(request.pay_method),
             paid: paid.map(|received| Money::won(received.amount).into()),
             paid_at: received.map(|received| time(received.paid_at)),
-            method: received.and_then(|received| received.method.clone()),
-            provider: received.and_then(|received| received.provider.clone()),
-            receipt_url: received.and_then(|received| received.receipt_url.clone()),
+            method: means.map(|means| means.method.clone()),
+            provider: means.and_then(|means| means.provider.clone().or_else(|| means.issuer.clone())),
+            receipt_url: None,
             refundable: Money::won(if paid.is_some() { payment.refundable().max(0) } else { 0 }).into(),
             refund_in_progress: returned.is_some_and(|returned| returned.open.is_some()),
             refund_failed: returned.is_some_and(|returned| returned.failed),
