@@ -4,11 +4,15 @@ mod checkout;
 mod database;
 mod executor;
 mod fanout;
+mod http_edge;
+mod http_payments;
+mod http_shopping;
 mod invariants;
 mod log;
 mod proxy;
 mod shop;
 mod store;
+mod web;
 
 #[test]
 fn it() {}
