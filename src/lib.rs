@@ -10,6 +10,7 @@ pub mod consent;
 pub mod embedded;
 pub mod executor;
 pub mod feed;
+pub mod http;
 pub mod import;
 pub mod ip_hash;
 pub mod leases;

@@ -4,12 +4,16 @@ mod checkout;
 mod database;
 mod executor;
 mod fanout;
+mod http_edge;
+mod http_payments;
+mod http_shopping;
 mod import;
 mod invariants;
 mod log;
 mod proxy;
 mod shop;
 mod store;
+mod web;
 
 #[test]
 fn it() {}
