@@ -160,17 +160,15 @@ impl<B: Body> FromRequest<App> for Command<B> {
             body: B::read(&parts.headers, &bytes)?,
             body_hash: Sha256::digest(&bytes).into(),
             if_match,
-            metadata: context.metadata(app, &caller, "http"),
+            metadata: context.metadata(app, &caller, "http").await?,
         })
     }
 }
 
 /// Each part with its length, so that no two different requests spell the same.
 fn command_id(principal: &str, method: &Method, path: &str, key: &str) -> Uuid {
-    let name: String = [principal, method.as_str(), path, key]
-        .iter()
-        .map(|part| format!("{}:{part}", part.len()))
-        .collect();
+    let parts = [principal, method.as_str(), path, key];
+    let name = parts.map(|part| format!("{}:{part}", part.len())).concat();
     Uuid::new_v5(&NAMESPACE, name.as_bytes())
 }
 
