@@ -177,8 +177,14 @@ struct Usage(String);
 pub fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<ConfigError>()
         || error.is::<Usage>()
-        || matches!(error.downcast_ref::<StartError>(), Some(StartError::Config(_) | StartError::Portone(_)))
-        || matches!(error.downcast_ref::<TelemetryError>(), Some(TelemetryError::Filter { .. }))
+        || matches!(
+            error.downcast_ref::<StartError>(),
+            Some(StartError::Config(_) | StartError::Portone(_))
+        )
+        || matches!(
+            error.downcast_ref::<TelemetryError>(),
+            Some(TelemetryError::Filter { .. })
+        )
 }
 
 impl Cli {
@@ -227,7 +233,11 @@ async fn run_import(config: Config, import: Import) -> anyhow::Result<ExitCode> 
         Import::Products(args) => (args, false),
         Import::Orders(args) => (args, true),
     };
-    let options = Options { source: args.source, stop, ..Options::default() };
+    let options = Options {
+        source: args.source,
+        stop,
+        ..Options::default()
+    };
     let progress = import::bar();
     let report = if orders {
         import::orders(&node.executor, &args.file, &options, &*progress).await
@@ -237,13 +247,20 @@ async fn run_import(config: Config, import: Import) -> anyhow::Result<ExitCode> 
     node.stop().await;
     let report = report.map_err(|error| Usage(error.to_string()))?;
     import::print(&report, args.json);
-    Ok(if report.rejected == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.rejected == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn reconcile(config: Config, args: &ReconcileArgs) -> anyhow::Result<()> {
     let node = Node::start(config, Surroundings::system()).await?;
     let until = node.executor.log().surroundings().now();
-    let found = node.payments.reconcile(until - TimeDelta::hours(args.hours), until).await;
+    let found = node
+        .payments
+        .reconcile(until - TimeDelta::hours(args.hours), until)
+        .await;
     node.stop().await;
     let found = found?;
     if args.json {
@@ -286,7 +303,11 @@ async fn doctor(config: &Config, json: bool) -> ExitCode {
             println!("{finding}");
         }
     }
-    if findings.iter().any(jangbu::doctor::Finding::is_wrong) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if findings.iter().any(jangbu::doctor::Finding::is_wrong) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 async fn fence(config: &Config) -> anyhow::Result<()> {
@@ -299,7 +320,10 @@ async fn fence(config: &Config) -> anyhow::Result<()> {
         embedded.stop().await?;
     }
     println!("{}", fenced.log_id);
-    eprintln!("the log has a new identity; {} checkpoints were ahead of it and went back", fenced.reset);
+    eprintln!(
+        "the log has a new identity; {} checkpoints were ahead of it and went back",
+        fenced.reset
+    );
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 use jangbu_projections::{Registered, builds};
 use sqlx::{
     PgPool,
+    migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::task::JoinSet;
@@ -87,6 +88,9 @@ pub enum StartError {
     Portone(#[from] portone::ConfigError),
 }
 
+/// The tables of this version, as steps that lead to them.
+pub static MIGRATOR: Migrator = sqlx::migrate!();
+
 /// A database that is there, and its server if it is ours.
 pub struct Connected {
     /// How to reach it.
@@ -110,7 +114,7 @@ pub async fn connect(config: &Config) -> Result<Connected, StartError> {
 
 /// Brings the tables up to date; several processes may do so at once.
 pub async fn migrate(pool: &PgPool) -> Result<(), StartError> {
-    sqlx::migrate!().run(pool).await?;
+    MIGRATOR.run(pool).await?;
     Ok(())
 }
 

@@ -2,7 +2,6 @@
 
 use std::str::FromStr;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::Url;
 
 use super::{ConfigError, Database, JWT_SECRET_BYTES_MIN, MasterKey, Portone, PortoneApi, Secret, WebhookSecret};
@@ -165,17 +164,12 @@ impl<'a> Vars<'a> {
         };
         list.split(',')
             .map(|text| {
-                let text = text.trim();
-                let key = text.strip_prefix("whsec_").and_then(|key| STANDARD.decode(key).ok());
-                // An empty key would accept anyone's signature.
-                key.filter(|key| !key.is_empty())
-                    .map(|key| WebhookSecret::new(text, key))
-                    .ok_or_else(|| {
-                        ConfigError::new(
-                            NAME,
-                            "must be whsec_ followed by base64; several are separated by commas",
-                        )
-                    })
+                WebhookSecret::parse(text.trim()).ok_or_else(|| {
+                    ConfigError::new(
+                        NAME,
+                        "must be whsec_ followed by base64; several are separated by commas",
+                    )
+                })
             })
             .collect()
     }
