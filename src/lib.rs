@@ -5,6 +5,7 @@ pub mod broker;
 pub mod checkout;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod doctor;
 pub mod embedded;
 pub mod executor;

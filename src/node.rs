@@ -19,13 +19,15 @@ use crate::{
     embedded::{Embedded, EmbeddedError},
     executor::Executor,
     feed,
+    http::App,
     leases::{self, Keeper},
     log::Log,
     payments::{self, Payments, Shop},
-    portone::{self, Client, ClientConfig, Rereader, RereaderConfig},
+    portone::{self, Client, ClientConfig, Rereader, RereaderConfig, webhook::SecretError},
     processes::{self, RunError},
     relay,
     sealing::Sealer,
+    telemetry::Metrics,
     timers::Timers,
     workers,
 };
@@ -184,6 +186,11 @@ impl Node {
             tasks.spawn(workers::run(context, roles.projections, shutdown.clone()));
         }
         tasks
+    }
+
+    /// What HTTP answers with. Fails on webhook secrets that cannot be used.
+    pub fn app(&self, metrics: Option<Metrics>) -> Result<App, SecretError> {
+        App::try_new(self, metrics)
     }
 
     /// What relay and workers need.
