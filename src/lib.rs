@@ -18,6 +18,7 @@ pub mod portone;
 pub mod processes;
 pub mod relay;
 pub mod sealing;
+pub mod store;
 pub mod telemetry;
 pub mod timers;
 pub mod workers;

@@ -65,6 +65,7 @@ pub fn consents() -> Consents {
     Consents {
         privacy: true,
         privacy_version: "2026-01-01".to_owned(),
+        privacy_text_sha256: "00".repeat(32),
     }
 }
 

@@ -1,7 +1,11 @@
 //! The appender: one task, one connection, one batch in flight. While a batch is on its way the next
 //! one gathers in the queue, so one fsync serves many commands and nobody waits for a timer.
 
-use std::{collections::HashMap, collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    time::Duration,
+};
 
 use sqlx::{Connection, PgConnection, error::ErrorKind, postgres::PgConnectOptions};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -24,6 +28,9 @@ const BYTES_MAX: usize = 1 << 20;
 pub const COMMAND_BYTES_MAX: usize = 8 << 20;
 /// Commands that may wait for the next batch.
 pub const QUEUE_MAX: usize = 8_192;
+/// How long the database may take over one exchange. A connection that fell silent without a word
+/// would otherwise hold up the log for as long as TCP has patience; sending again is always safe.
+const EXCHANGE_MAX: Duration = Duration::from_secs(10);
 /// Sends of a batch that changed nothing and found nothing wrong before it is cut in two.
 const FRUITLESS_MAX: u32 = 8;
 
@@ -42,8 +49,8 @@ type Work = Vec<(NewCommand, Vec<oneshot::Sender<Outcome>>)>;
 enum Sent {
     /// The batch is in the log.
     Committed,
-    /// The head was not where it was thought to be; nothing was written.
-    HeadMoved,
+    /// The head or a stream was not where it was thought to be; nothing was written.
+    NotTaken,
     /// Some unique constraint said no, whichever: its name depends on execution order.
     Violation,
     /// The connection or the reply was lost: it may be in the log or not.
@@ -154,13 +161,10 @@ impl Appender {
                     });
                     return None;
                 }
-                Sent::HeadMoved if sent_at.is_none() => {
-                    let head = self.read_head().await;
-                    self.core.lost_race(head);
-                    publish(&self.known, head);
-                }
-                // With a lost reply before, the head may have moved because of us: look.
-                Sent::HeadMoved | Sent::Violation => {
+                // With a lost reply before, the head may have moved because of us. If it has not
+                // moved at all, a stream is shorter than a command expects. Either way: look.
+                Sent::NotTaken if sent_at.is_none() && self.head_has_moved().await => {}
+                Sent::NotTaken | Sent::Violation => {
                     let known = self.core.head();
                     let before = work.len();
                     self.classify(work, sent_at.take()).await;
@@ -191,15 +195,16 @@ impl Appender {
 
     async fn send(&mut self, commands: &[&NewCommand], place: Place) -> Sent {
         let connection = self.connection().await;
-        match sql::insert(connection, commands, place).await {
+        match in_time(sql::insert(connection, commands, place)).await {
             Ok(true) => Sent::Committed,
-            Ok(false) => Sent::HeadMoved,
+            Ok(false) => Sent::NotTaken,
             Err(error) => sort(error),
         }
     }
 
     /// As [`Self::send`], but queueing with other processes instead of racing them.
     async fn send_locked(&mut self, commands: &[&NewCommand]) -> (Place, Sent) {
+        metrics::counter!("jangbu_append_locked_batches").increment(1);
         let now = self.surroundings.now();
         let mut place = self.core.place(now);
         let core = &mut self.core;
@@ -215,9 +220,9 @@ impl Appender {
             tx.commit().await?;
             Ok(taken)
         };
-        match sent.await {
+        match in_time(sent).await {
             Ok(true) => (place, Sent::Committed),
-            Ok(false) => (place, Sent::HeadMoved),
+            Ok(false) => (place, Sent::NotTaken),
             Err(error) => (place, sort(error)),
         }
     }
@@ -230,7 +235,7 @@ impl Appender {
                 Some(connection) => connection,
                 empty => empty.insert(connect(&self.options).await),
             };
-            match sql::find(connection, &commands).await {
+            match in_time(sql::find(connection, &commands)).await {
                 Ok(found) => break found,
                 Err(error) => {
                     tracing::warn!(%error, "a batch cannot be classified yet");
@@ -254,9 +259,20 @@ impl Appender {
         }
     }
 
+    /// Reads the head again; whether another process has appended.
+    async fn head_has_moved(&mut self) -> bool {
+        let head = self.read_head().await;
+        if head == self.core.head() {
+            return false;
+        }
+        self.core.lost_race(head);
+        publish(&self.known, head);
+        true
+    }
+
     async fn read_head(&mut self) -> Head {
         loop {
-            match sql::read_head(self.connection().await).await {
+            match in_time(sql::read_head(self.connection().await)).await {
                 Ok(head) => return head,
                 Err(error) => {
                     tracing::warn!(%error, "the head of the log cannot be read yet");
@@ -275,11 +291,18 @@ impl Appender {
     }
 }
 
+/// Gives up on a database that does not answer: what was asked of it may be done or not.
+async fn in_time<T>(exchange: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    tokio::time::timeout(EXCHANGE_MAX, exchange)
+        .await
+        .unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
+}
+
 /// Connects, however long it takes: callers are told 503 at their own deadlines.
 async fn connect(options: &PgConnectOptions) -> PgConnection {
     let mut wait = Duration::from_millis(20);
     loop {
-        match PgConnection::connect_with(options).await {
+        match in_time(PgConnection::connect_with(options)).await {
             Ok(connection) => return connection,
             Err(error) => {
                 tracing::warn!(%error, "the log cannot be reached yet");

@@ -1,8 +1,14 @@
 //! Integration tests: one binary, real PostgreSQL and RabbitMQ, a database for every test.
-//! it
 
+mod checkout;
 mod database;
+mod executor;
+mod fanout;
+mod invariants;
 mod log;
+mod proxy;
+mod shop;
+mod store;
 
 #[test]
 fn it() {}

@@ -24,6 +24,7 @@ fn confirmed_with(lines: Vec<OrderLine>) -> OrderEvent {
         payment_id: payment_id(1),
         paid: order.totals.total,
         paid_at: at(5),
+        channel: jangbu_events::ChannelType::Live,
         order_number: order.order_number,
         lines: order.lines,
         totals: order.totals,
@@ -35,6 +36,7 @@ fn confirm(n: u32, paid: i64) -> OrderCommand {
         payment_id: payment_id(n),
         paid: won(paid),
         paid_at: at(5),
+        channel: jangbu_events::ChannelType::Live,
     }
 }
 

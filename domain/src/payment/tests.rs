@@ -1,4 +1,4 @@
-use jangbu_events::{PaymentEvent, RefuseReason};
+use jangbu_events::{ChannelType, PaymentEvent, PaymentMeans, RefuseReason};
 
 use super::*;
 use crate::fixtures::{at, folded, given, order_id, outcome, payment_id, sealed, won};
@@ -13,6 +13,7 @@ fn request() -> PaymentCommand {
         order_id: order_id(),
         cart_id: jangbu_events::samples::cart_id(),
         due: won(DUE),
+        tax_free: won(0),
         pay_method: PayMethod::Card,
         order_name: "상품 A 외 1건".to_owned(),
     }
@@ -22,6 +23,7 @@ fn requested() -> PaymentEvent {
     PaymentEvent::Requested {
         order_id: order_id(),
         due: won(DUE),
+        tax_free: won(0),
         pay_method: PayMethod::Card,
         order_name: "상품 A 외 1건".to_owned(),
     }
@@ -33,7 +35,6 @@ fn pending(transaction: &str) -> Observation {
         payment_id: payment_id(1),
         transaction_id: transaction.to_owned(),
         live_shop: true,
-        channel: ChannelType::Live,
         currency: "KRW".to_owned(),
         total: DUE,
         status: Observed::Pending,
@@ -47,14 +48,34 @@ fn paid(transaction: &str) -> Observation {
         status: Observed::Paid,
         paid: Some(PaidFacts {
             paid_at: at(5),
-            method: "card".to_owned(),
-            provider: Some("SHINHAN_CARD".to_owned()),
-            pg_provider: Some("TOSSPAYMENTS".to_owned()),
-            pg_tx_id: None,
-            receipt_url: None,
+            tax_free: 0,
+            vat: None,
+            discount: 0,
+            means: means(),
         }),
         ..pending(transaction)
     }
+}
+
+fn means() -> PaymentMeans {
+    PaymentMeans {
+        method: "card".to_owned(),
+        provider: None,
+        issuer: Some("SHINHAN_CARD".to_owned()),
+        installment_months: None,
+        approval_number: None,
+        channel: ChannelType::Live,
+        pg_provider: Some("TOSSPAYMENTS".to_owned()),
+        pg_tx_id: None,
+    }
+}
+
+/// The same reading over another channel.
+fn over(channel: ChannelType, mut observation: Observation) -> Observation {
+    if let Some(paid) = &mut observation.paid {
+        paid.means.channel = channel;
+    }
+    observation
 }
 
 fn account_issued(transaction: &str) -> Observation {
@@ -84,6 +105,9 @@ fn cancellation(n: i64, amount: i64) -> ObservedCancellation {
         cancelled_at: at(60 + n),
         id: format!("cancellation-{n}"),
         amount,
+        tax_free: 0,
+        vat: 0,
+        trigger: None,
     }
 }
 
@@ -101,17 +125,19 @@ fn confirmed() -> PaymentEvent {
         order_id: order_id(),
         transaction_id: "t1".to_owned(),
         paid: won(DUE),
+        tax_free: won(0),
+        vat: None,
+        discount: won(0),
         paid_at: at(5),
-        method: "card".to_owned(),
-        provider: Some("SHINHAN_CARD".to_owned()),
-        channel: ChannelType::Live,
-        pg_provider: Some("TOSSPAYMENTS".to_owned()),
-        pg_tx_id: None,
-        receipt_url: None,
+        means: means(),
     }
 }
 
 fn refused(reason: RefuseReason, paid_amount: i64, currency: &str) -> PaymentEvent {
+    let mut means = means();
+    if reason == RefuseReason::TestChannel {
+        means.channel = ChannelType::Test;
+    }
     PaymentEvent::Refused {
         order_id: order_id(),
         transaction_id: "t1".to_owned(),
@@ -120,6 +146,7 @@ fn refused(reason: RefuseReason, paid_amount: i64, currency: &str) -> PaymentEve
         paid_amount,
         paid_currency: currency.to_owned(),
         paid_at: at(5),
+        means,
     }
 }
 
@@ -128,16 +155,28 @@ fn cancelled(n: i64, amount: i64, cancelled_total: i64) -> PaymentEvent {
         order_id: order_id(),
         cancellation_id: format!("cancellation-{n}"),
         amount,
+        tax_free: 0,
+        vat: 0,
+        currency: "KRW".to_owned(),
         cancelled_total,
         remaining: DUE - cancelled_total,
         cancelled_at: at(60 + n),
+        trigger: None,
     }
 }
 
 fn asked_back(n: u32, amount: i64, cancellable: i64, reason: RefundReason) -> PaymentEvent {
+    let currency = if reason == RefundReason::WrongCurrency {
+        "USD"
+    } else {
+        "KRW"
+    };
     PaymentEvent::CancellationRequested {
+        order_id: order_id(),
         refund_id: refund_id(payment_id(1), n),
         amount,
+        tax_free: 0,
+        currency: currency.to_owned(),
         cancellable,
         reason,
     }
@@ -161,6 +200,7 @@ fn failure(n: u32) -> PaymentCommand {
 
 fn refund_failed(n: u32) -> PaymentEvent {
     PaymentEvent::CancellationFailed {
+        order_id: order_id(),
         refund_id: refund_id(payment_id(1), n),
         code: "PG_PROVIDER".to_owned(),
         pg_code: Some("NOT_CANCELABLE_PAYMENT".to_owned()),
@@ -184,6 +224,7 @@ fn every_command_in_every_state() {
         order_id: order_id(),
         cart_id: jangbu_events::samples::cart_id(),
         due: won(1),
+        tax_free: won(0),
         pay_method: PayMethod::Card,
         order_name: "상품".to_owned(),
     };
@@ -239,9 +280,8 @@ fn the_right_money_is_confirmed_with_what_portone_says_of_it() {
 fn the_wrong_money_is_refused_and_asked_back_in_one_decision() {
     use RefuseReason::{TestChannel, WrongAmount, WrongCurrency};
     let test_channel = |live_shop| Observation {
-        channel: ChannelType::Test,
         live_shop,
-        ..paid("t1")
+        ..over(ChannelType::Test, paid("t1"))
     };
     let amount = |total| Observation { total, ..paid("t1") };
     let dollars = Observation {
@@ -280,9 +320,13 @@ fn of_the_wrong_money_only_what_is_left_is_asked_back() {
         order_id: order_id(),
         cancellation_id: "cancellation-1".to_owned(),
         amount,
+        tax_free: 0,
+        vat: 0,
+        currency: "KRW".to_owned(),
         cancelled_total: total,
         remaining: 1_000 - total,
         cancelled_at: at(61),
+        trigger: None,
     };
     given::<Payment>(vec![requested()])
         .when(observe(first))

@@ -38,7 +38,7 @@ fn adjust(delta: i64) -> StockCommand {
     StockCommand::Adjust {
         sku: sku("A"),
         delta,
-        reason: "실사".to_owned(),
+        reason: jangbu_events::AdjustReason::Count,
     }
 }
 
@@ -152,7 +152,7 @@ fn a_count_never_goes_below_what_orders_hold() {
         .then_expect_events(vec![StockEvent::Adjusted {
             sku: sku("A"),
             delta: -6,
-            reason: "실사".to_owned(),
+            reason: jangbu_events::AdjustReason::Count,
             on_hand: 4,
             available: 0,
         }]);

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jangbu_events::{
-    AggregateId, CartId, ChannelType, Event, LineId, OrderId, OrderLine, PaymentId, Recorded, StockItemId, Timestamp,
-    samples,
+    AggregateId, CartId, Event, LineId, OrderId, OrderLine, PaymentId, Recorded, StockItemId, Timestamp, samples,
 };
 use uuid::Uuid;
 
@@ -149,17 +148,15 @@ impl Shop {
             payment_id,
             transaction_id: format!("transaction of {payment_id}"),
             live_shop: true,
-            channel: ChannelType::Live,
             currency: "KRW".to_owned(),
             total,
             status: Observed::Paid,
             paid: Some(PaidFacts {
                 paid_at,
-                method: "card".to_owned(),
-                provider: None,
-                pg_provider: None,
-                pg_tx_id: None,
-                receipt_url: None,
+                tax_free: 0,
+                vat: None,
+                discount: 0,
+                means: jangbu_events::samples::means(),
             }),
             cancellations: Vec::new(),
         });
@@ -174,6 +171,9 @@ impl Shop {
             cancelled_at: now + chrono::TimeDelta::milliseconds(i64::try_from(n).unwrap()),
             id: format!("cancellation {n} of {payment_id}"),
             amount,
+            tax_free: 0,
+            vat: 0,
+            trigger: None,
         });
     }
 

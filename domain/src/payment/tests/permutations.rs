@@ -32,8 +32,7 @@ fn any_story() -> impl Strategy<Value = Story> {
         let mut reading = Observation {
             currency: currency.to_owned(),
             total,
-            channel,
-            ..paid("t-paid")
+            ..over(channel, paid("t-paid"))
         };
         readings.push(reading.clone());
         let mut left = total;
