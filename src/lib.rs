@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod embedded;
 pub mod executor;
 pub mod feed;
+pub mod http;
 pub mod leases;
 pub mod log;
 pub mod node;

@@ -1,0 +1,1 @@
+//! The whole router in this process.
