@@ -11,6 +11,7 @@ pub mod embedded;
 pub mod executor;
 pub mod feed;
 pub mod http;
+pub mod import;
 pub mod leases;
 pub mod log;
 pub mod node;

@@ -4,6 +4,7 @@ mod checkout;
 mod database;
 mod executor;
 mod fanout;
+mod import;
 mod invariants;
 mod log;
 mod proxy;
