@@ -1,28 +1,35 @@
 //! Subcommands and what they do.
 
 mod serve;
+mod tasks;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jangbu::{
-    clock::Surroundings,
     config::{Config, ConfigError},
-    node::{self, Node, StartError},
-    telemetry::{self, TelemetryError},
+    demo::{self, DemoError},
+    import::ImportError,
+    node::StartError,
+    telemetry::{self, FILTER, FILTER_QUIET, Metrics, TelemetryError},
     workers,
 };
-use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
 
 /// Event-sourced commerce backend for Korean online shops.
 ///
-/// Everything is configured by environment variables (or ./.env); .env.example explains each one.
-/// Without DATABASE_URL a private PostgreSQL is started below JANGBU_DATA_DIR. Data goes to stdout,
-/// progress and logs to stderr.
+/// Everything is configured by environment variables or ./.env; .env.example explains each one.
+/// Without DATABASE_URL a private PostgreSQL is started below JANGBU_DATA_DIR (./.jangbu).
+/// Data goes to stdout, progress and logs to stderr; RUST_LOG chooses what is logged.
+///
+/// Begin with `jangbu demo`. When something is amiss, ask `jangbu doctor`.
 #[derive(Parser)]
-#[command(name = "jangbu", version, max_term_width = 100)]
+#[command(
+    name = "jangbu",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 1 failed, 2 a variable or an argument makes no sense."
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -30,36 +37,77 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve HTTP; alone it hosts every role.
+    /// Serve HTTP at JANGBU_BIND; alone it hosts every role.
     ///
-    /// The tables are migrated first. Stops gracefully on Ctrl-C or SIGTERM.
+    /// Brings the tables up to date first. With AMQP_URL the events go through RabbitMQ, without it
+    /// the workers poll the log. Any number of processes may run on one database. Ctrl-C or SIGTERM
+    /// lets requests end (15 s at most); a second one stops at once.
+    #[command(after_help = "\
+API and documents: http://127.0.0.1:8080/docs and /openapi.json
+Health: /livez (the process runs), /readyz (it keeps up), /metrics (Prometheus)
+
+A shop on one machine:        jangbu serve
+Every role for itself:        jangbu serve --only http & jangbu relay & jangbu project")]
     Serve(ServeArgs),
-    /// Publish the log to RabbitMQ (AMQP_URL), as a process of its own. Any number may run; one leads.
+    /// Publish the log to RabbitMQ, as a process of its own.
+    ///
+    /// Needs AMQP_URL. Any number may run; one leads, and another takes over within seconds when it
+    /// goes. Events are published at least once and in order.
     Relay,
-    /// Feed projections, as a process of its own. Any number may run; they share the partitions.
+    /// Feed projections (what lists and reports read), as a process of its own.
+    ///
+    /// Any number may run; they share the partitions among them. Gaps are filled from the log, so a
+    /// purged queue or a stopped broker loses nothing.
     Project {
-        /// Projections to feed: catalog, order_history, sales, stock_levels. All of them by default.
+        /// Which: catalog, order_history, sales, stock_levels. All of them by default.
         names: Vec<String>,
     },
-    /// Bring the tables up to date, and stop. Every other command does so too when it starts.
+    /// Bring the tables up to date, and stop.
+    ///
+    /// Every other command does so too when it starts; this is for deployments that want it apart.
     Migrate,
     /// Simulate PortOne on this machine, with a payment window to click through.
     ///
-    /// Answers as PORTONE_API_SECRET and PORTONE_STORE_ID say, and signs webhooks with the first of
-    /// PORTONE_WEBHOOK_SECRETS. Point PORTONE_API_BASE of the shop at it. Keeps everything in memory.
+    /// It accepts PORTONE_API_SECRET and PORTONE_STORE_ID and signs webhooks with the first of
+    /// PORTONE_WEBHOOK_SECRETS; give the shop the same variables and PORTONE_API_BASE=<its address>.
+    /// Everything is in memory and gone at the end. Prints its address to stdout.
+    #[command(after_help = "\
+Control surface, without credentials, so keep it on loopback:
+  curl -X POST http://127.0.0.1:9090/_sim/payments/<paymentId>/pay      also: open fail issue deposit cancel
+  curl -X POST http://127.0.0.1:9090/_sim/faults -d '{\"fault\": \"webhook_duplicate\", \"copies\": 3}'
+
+sandbox/README.md lists all of it.")]
     Sandbox(SandboxArgs),
     /// Take over products or past orders from CSV files.
     #[command(subcommand)]
     Import(Import),
-    /// Start a small golf shop on this machine and buy something in it; stays up until Ctrl-C.
+    /// Start a small golf shop on this machine and buy something in it.
+    ///
+    /// Needs no configuration: a private PostgreSQL, every role, and PortOne simulated. Fills a small
+    /// shop, lets a guest buy over HTTP, shows the events of every step and what follows from them,
+    /// then prints addresses, an admin token and a purchase to paste, and shows live events until
+    /// Ctrl-C. A second run goes on with the same shop. Refuses a database that holds another shop.
     Demo(DemoArgs),
     /// Re-read from PortOne what changed lately, and repair what webhooks missed.
+    ///
+    /// `jangbu serve` does so by itself every five minutes. Payments are only read; what they say is
+    /// recorded, orders are confirmed, and money of no order is given back.
     Reconcile(ReconcileArgs),
     /// Mint a token for the API and print it.
+    ///
+    /// Signed with JANGBU_JWT_SECRET, or with jwt.secret of the data directory when there is none.
+    /// Send it as `Authorization: Bearer <token>`.
+    #[command(after_help = "\
+For the back office:   jangbu token --role admin
+For a customer:        jangbu token --role customer --subject cus_0190f1e2a3b47c5d8e9f0a1b2c3d4e5f --hours 1")]
     Token(TokenArgs),
-    /// Say in one line each what is wrong with the set-up.
+    /// Say in one line each what is well with the set-up, what is not, and what to do.
+    ///
+    /// Looks at the configuration, the data directory and keys, PostgreSQL and its tables, RabbitMQ,
+    /// PortOne and its secret, the clocks, and work that is left lying. Changes nothing. Fails if
+    /// anything is WRONG; a warning is no failure.
     Doctor {
-        /// Print JSON.
+        /// Print JSON: [{"mark": "ok" | "warn" | "wrong", "about", "says", "advice"?}].
         #[arg(long)]
         json: bool,
     },
@@ -70,8 +118,7 @@ enum Command {
 
 #[derive(Args)]
 struct ServeArgs {
-    /// Host only this role: HTTP, with the process managers and timers. Run `jangbu relay` and
-    /// `jangbu project` beside it.
+    /// Host only this role, and run `jangbu relay` and `jangbu project` beside it.
     #[arg(long, value_enum)]
     only: Option<Only>,
 }
@@ -84,12 +131,23 @@ enum Only {
 
 #[derive(Args)]
 struct SandboxArgs {
-    /// Where it listens.
-    #[arg(long, default_value = "127.0.0.1:9090")]
+    /// Where it listens; port 0 takes any free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
     bind: SocketAddr,
     /// Where webhooks go, for example http://127.0.0.1:8080/webhooks/portone.
-    #[arg(long)]
+    #[arg(long, value_name = "URL", value_parser = web_address)]
     webhook_url: Option<String>,
+    /// Refuse to cancel a paid virtual account without an account to refund to, as real PGs do.
+    #[arg(long)]
+    refund_account_required: bool,
+}
+
+fn web_address(text: &str) -> Result<String, String> {
+    match reqwest::Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(text.to_owned()),
+        Ok(_) => Err("it must begin with http:// or https://".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 #[derive(Subcommand)]
@@ -97,14 +155,14 @@ enum Import {
     /// Columns sku, name, category, price_krw; every other column becomes an attribute.
     ///
     /// Products are registered and published. A row that makes no sense goes to FILE.rejects.csv
-    /// with its line and the reason, and the rest goes on. Running it again changes only what
-    /// changed in the file.
+    /// with its line and the reason, and the rest goes on; then the exit code is 1. Running it again
+    /// changes only names and prices that changed in the file.
     Products(ImportArgs),
     /// Columns basket_id, household_id, ordered_at, sku, quantity; others are kept as references.
     ///
     /// Every basket becomes one past order at the catalog's prices: counted in sales, never acted
-    /// upon. A bad row rejects its whole basket into FILE.rejects.csv, and the rest goes on.
-    /// Running it again imports nothing twice; killed and started again, it goes on.
+    /// upon. A bad row rejects its whole basket into FILE.rejects.csv, and the rest goes on; then the
+    /// exit code is 1. Running it again imports nothing twice; killed and started again, it goes on.
     Orders(ImportArgs),
 }
 
@@ -113,8 +171,14 @@ struct ImportArgs {
     /// A CSV file in UTF-8 with a header.
     file: PathBuf,
     /// The system the file comes from; with the row's own id it makes the order's id.
-    #[arg(long, default_value = "import")]
+    #[arg(long, default_value = jangbu::import::DEFAULT_SOURCE)]
     source: String,
+    /// Where rejected rows go, instead of FILE.rejects.csv.
+    #[arg(long, value_name = "FILE")]
+    rejects: Option<PathBuf>,
+    /// Leave this column out; may be given several times.
+    #[arg(long, value_name = "COLUMN")]
+    ignore: Vec<String>,
     /// Print the summary as JSON.
     #[arg(long)]
     json: bool,
@@ -142,7 +206,7 @@ struct TokenArgs {
     /// What the bearer may do.
     #[arg(long, value_enum)]
     role: Role,
-    /// Whose token it is: a customer id (cus_…) for customers, any name for admins.
+    /// Whose token it is: a customer id (cus_…) for customers, any short name for admins.
     #[arg(long)]
     subject: Option<String>,
     /// How long it is good for, in hours.
@@ -160,30 +224,45 @@ enum Role {
 
 #[derive(Subcommand)]
 enum LogCommand {
-    /// Give the log a new identity after a restore or a failover.
+    /// Give the log a new identity after a restore or a failover; prints the identity.
     ///
-    /// Messages, queues and cursors of the old history are then never taken for this one's.
-    /// Checkpoints above the head go back to the head's projections being built anew. Stop every
-    /// other process first.
+    /// Messages, queues and cursors of the old history are then never taken for this one's. Whoever
+    /// has read further than the log now goes is set back, and projections that have are built anew
+    /// by the next process that starts. Stop every other process first.
     Fence,
 }
 
 /// A wrong value or name, as opposed to something that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Usage(String);
+pub struct Usage(pub String);
 
 /// Whether an error is the caller's own, told in one line with exit code 2.
 pub fn is_usage(error: &anyhow::Error) -> bool {
+    let start = |error: &StartError| matches!(error, StartError::Config(_) | StartError::Portone(_));
     error.is::<ConfigError>()
         || error.is::<Usage>()
-        || matches!(
-            error.downcast_ref::<StartError>(),
-            Some(StartError::Config(_) | StartError::Portone(_))
-        )
+        || error.downcast_ref::<StartError>().is_some_and(start)
         || matches!(
             error.downcast_ref::<TelemetryError>(),
             Some(TelemetryError::Filter { .. })
+        )
+        || match error.downcast_ref::<DemoError>() {
+            Some(DemoError::Live) => true,
+            Some(DemoError::Start(error)) => start(error),
+            _ => false,
+        }
+        || matches!(
+            error.downcast_ref::<ImportError>(),
+            Some(
+                ImportError::Open { .. }
+                    | ImportError::NotAFile { .. }
+                    | ImportError::Empty { .. }
+                    | ImportError::HeaderUnreadable { .. }
+                    | ImportError::Header { .. }
+                    | ImportError::RejectsAreTheFile { .. }
+                    | ImportError::Source(_)
+            )
         )
 }
 
@@ -191,7 +270,7 @@ impl Cli {
     /// Does what was asked for.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let config = Config::load()?;
-        telemetry::init_logs(config.log)?;
+        telemetry::init_logs(config.log, self.command.filter())?;
         match self.command {
             Command::Serve(args) => serve::serve(config, args.only.is_some()).await?,
             Command::Relay => serve::relay(config).await?,
@@ -199,132 +278,39 @@ impl Cli {
                 let projections = workers::named(&names).map_err(|error| Usage(error.to_string()))?;
                 serve::project(config, projections).await?;
             }
-            Command::Migrate => migrate(&config).await?,
-            Command::Sandbox(args) => serve::sandbox(&config, args.bind, args.webhook_url).await?,
-            Command::Import(import) => return run_import(config, import).await,
-            Command::Demo(args) => jangbu::demo::run(config, args.exit_after_purchase).await?,
-            Command::Reconcile(args) => reconcile(config, &args).await?,
-            Command::Token(args) => token(&config, args)?,
-            Command::Doctor { json } => return Ok(doctor(&config, json).await),
-            Command::Log(LogCommand::Fence) => fence(&config).await?,
+            Command::Migrate => tasks::migrate(&config).await?,
+            Command::Sandbox(args) => serve::sandbox(&config, args).await?,
+            Command::Import(import) => return tasks::import(config, import).await,
+            Command::Demo(args) => {
+                let options = demo::Options {
+                    exit_after_purchase: args.exit_after_purchase,
+                    stop: stop_signal(),
+                };
+                demo::run(config, Metrics::install()?, options).await?;
+            }
+            Command::Reconcile(args) => tasks::reconcile(config, &args).await?,
+            Command::Token(args) => tasks::token(&config, args)?,
+            Command::Doctor { json } => return Ok(tasks::doctor(&config, json).await),
+            Command::Log(LogCommand::Fence) => tasks::fence(&config).await?,
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-async fn migrate(config: &Config) -> anyhow::Result<()> {
-    let connected = node::connect(config).await?;
-    let pool = node::pool(&connected.options, 2).await?;
-    node::migrate(&pool).await?;
-    pool.close().await;
-    if let Some(embedded) = connected.embedded {
-        embedded.stop().await?;
-    }
-    println!("the tables are up to date");
-    Ok(())
-}
-
-async fn run_import(config: Config, import: Import) -> anyhow::Result<ExitCode> {
-    use jangbu::import::{self, Options};
-
-    let node = Node::start(config, Surroundings::system()).await?;
-    let stop = stop_signal();
-    let (args, orders) = match import {
-        Import::Products(args) => (args, false),
-        Import::Orders(args) => (args, true),
-    };
-    let options = Options {
-        source: args.source,
-        stop,
-        ..Options::default()
-    };
-    let progress = import::bar();
-    let report = if orders {
-        import::orders(&node.executor, &args.file, &options, &*progress).await
-    } else {
-        import::products(&node.executor, &args.file, &options, &*progress).await
-    };
-    node.stop().await;
-    let report = report.map_err(|error| Usage(error.to_string()))?;
-    import::print(&report, args.json);
-    Ok(if report.rejected == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
-}
-
-async fn reconcile(config: Config, args: &ReconcileArgs) -> anyhow::Result<()> {
-    let node = Node::start(config, Surroundings::system()).await?;
-    let until = node.executor.log().surroundings().now();
-    let found = node
-        .payments
-        .reconcile(until - TimeDelta::hours(args.hours), until)
-        .await;
-    node.stop().await;
-    let found = found?;
-    if args.json {
-        println!("{}", serde_json::to_string(&found)?);
-    } else {
-        println!(
-            "read {} payments at PortOne, {} ours, {} repaired, {} failed",
-            found.read, found.ours, found.repaired, found.failed
-        );
-    }
-    anyhow::ensure!(found.failed == 0, "some payments could not be reconciled; run it again");
-    Ok(())
-}
-
-fn token(config: &Config, args: TokenArgs) -> anyhow::Result<()> {
-    let surroundings = Surroundings::system();
-    let keys = config.keys(|bytes| surroundings.ids.fill(bytes))?;
-    let role = match args.role {
-        Role::Admin => jangbu::http::auth::Role::Admin,
-        Role::Customer => jangbu::http::auth::Role::Customer,
-    };
-    let subject = match (args.role, args.subject) {
-        (_, Some(subject)) => subject,
-        (Role::Admin, None) => "admin".to_owned(),
-        (Role::Customer, None) => return Err(Usage("--subject cus_… says whose token it is".to_owned()).into()),
-    };
-    let lifetime = TimeDelta::hours(args.hours);
-    let token = jangbu::http::auth::mint_token(keys.jwt.expose(), role, &subject, lifetime, surroundings.now())
-        .map_err(|error| Usage(error.to_string()))?;
-    println!("{token}");
-    Ok(())
-}
-
-async fn doctor(config: &Config, json: bool) -> ExitCode {
-    let findings = jangbu::doctor::examine(config).await;
-    if json {
-        println!("{}", serde_json::to_string(&findings).expect("findings serialise"));
-    } else {
-        for finding in &findings {
-            println!("{finding}");
+impl Command {
+    /// Processes that stay up log what they do; the others say it themselves.
+    const fn filter(&self) -> &'static str {
+        match self {
+            Self::Serve(_) | Self::Relay | Self::Project { .. } | Self::Sandbox(_) => FILTER,
+            Self::Migrate
+            | Self::Import(_)
+            | Self::Demo(_)
+            | Self::Reconcile(_)
+            | Self::Token(_)
+            | Self::Doctor { .. }
+            | Self::Log(_) => FILTER_QUIET,
         }
     }
-    if findings.iter().any(jangbu::doctor::Finding::is_wrong) {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
-}
-
-async fn fence(config: &Config) -> anyhow::Result<()> {
-    let connected = node::connect(config).await?;
-    let mut db = sqlx::PgConnection::connect_with(&connected.options).await?;
-    let surroundings = Surroundings::system();
-    let fenced = jangbu::log::fence(&mut db, &surroundings).await?;
-    db.close().await?;
-    if let Some(embedded) = connected.embedded {
-        embedded.stop().await?;
-    }
-    println!("{}", fenced.log_id);
-    eprintln!(
-        "the log has a new identity; {} checkpoints were ahead of it and went back",
-        fenced.reset
-    );
-    Ok(())
 }
 
 /// Cancelled by Ctrl-C or SIGTERM.

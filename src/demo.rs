@@ -218,16 +218,15 @@ async fn play(
     began: Instant,
 ) -> Result<(), DemoError> {
     shop::refuse_foreign(&node.executor).await?;
-    let app = node.app(Some(metrics))?;
-    // Ends whatever was started here, also when something in between fails.
+    let app = node.app(Some(metrics.clone()))?;
     let stop = options.stop.child_token();
-    let _stop_in_any_case = stop.clone().drop_guard();
     let roles = Roles {
         processes: true,
         relay: true,
         projections: jangbu_projections::all().iter().collect(),
     };
     let mut tasks = node.spawn(roles, &stop);
+    tasks.spawn(metrics.keep_folded(stop.clone()));
     let serving = tokio::spawn(http::serve(app, listener, stop.clone()));
 
     let shown = tokio::select! {

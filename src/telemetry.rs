@@ -1,8 +1,9 @@
 //! Logs to stderr and metrics for `/metrics`. Set up once, by `main`.
 
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, time::Duration};
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, util::SubscriberInitExt as _};
 
 use crate::config::LogFormat;
@@ -11,6 +12,9 @@ use crate::config::LogFormat;
 pub const FILTER: &str = "info,hyper=warn,lapin=warn,sqlx=warn,tower_http=warn";
 /// What is logged instead by commands that say themselves what they do.
 pub const FILTER_QUIET: &str = "warn";
+
+/// How long samples of histograms may wait to be folded.
+const FOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// Upper bounds in seconds of every histogram whose name ends in `_seconds`: fine where commands are (0.3 ms), coarse
 /// where rebuilds are.
@@ -86,9 +90,15 @@ impl Metrics {
         self.0.render()
     }
 
-    /// Folds the samples that histograms have gathered. To be called every few seconds, for nobody may be scraping.
-    pub fn fold(&self) {
-        self.0.run_upkeep();
+    /// Folds every few seconds what histograms have gathered, until `shutdown`: nobody may be scraping, and samples
+    /// would pile up without end.
+    pub async fn keep_folded(self, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(FOLD_EVERY) => self.0.run_upkeep(),
+            }
+        }
     }
 }
 

@@ -137,7 +137,7 @@ impl<'a> Vars<'a> {
             ("PORTONE_STORE_ID", store_id.is_none()),
             ("PORTONE_CHANNEL_KEY", channel_key.is_none()),
         ];
-        let api = match (api_secret.clone(), store_id, channel_key) {
+        let api = match (api_secret.clone(), store_id.clone(), channel_key) {
             (Some(secret), Some(store_id), Some(channel_key)) => Some(PortoneApi {
                 base,
                 secret,
@@ -153,6 +153,7 @@ impl<'a> Vars<'a> {
                 .filter_map(|(name, absent)| absent.then_some(name))
                 .collect(),
             api_secret,
+            store_id,
             webhook_secrets: self.webhook_secrets()?,
         })
     }
