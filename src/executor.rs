@@ -438,6 +438,7 @@ fn new_command<A: Decide>(
             event_type: event.event_type(),
             event_version: event.event_version(),
             payload: serde_json::to_string(event).map_err(rejected)?,
+            occurred_at: A::happened_at(event),
         })
     });
     Ok(NewCommand {
@@ -482,7 +483,7 @@ fn recorded<A: Decide>(
             command_id: envelope.command_id,
             causation_id: envelope.causation_id,
             correlation_id: envelope.correlation_id,
-            occurred_at: envelope.occurred_at,
+            occurred_at: A::happened_at(&payload).unwrap_or(envelope.occurred_at),
             recorded_at: appended.recorded_at,
             metadata: envelope.metadata.clone(),
             payload,

@@ -142,7 +142,8 @@ impl Node {
             builds::ensure(&main_pool, projection, partitions(&config), surroundings.now()).await?;
         }
         let search_path = builds::active_search_path(&main_pool).await?;
-        let query_options = options.clone().options([("search_path", search_path)]);
+        // The driver does not escape spaces in options.
+        let query_options = options.clone().options([("search_path", search_path.replace(' ', ""))]);
         let query_pool = pool(&query_options, (config.db_pool_max / 2).max(2)).await?;
 
         let log = Log::open(options, main_pool, surroundings).await?;

@@ -114,6 +114,7 @@ impl<A: Decide> EventStore<A> for LogStore<A> {
                 event_type: event.event_type(),
                 event_version: event.event_version(),
                 payload: serde_json::to_string(event)?,
+                occurred_at: A::happened_at(event),
             })
         });
         let surroundings = self.log.surroundings();

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::TimeDelta;
 use sqlx::{Connection, PgConnection, error::ErrorKind, postgres::PgConnectOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
@@ -31,6 +32,8 @@ pub const QUEUE_MAX: usize = 8_192;
 /// How long the database may take over one exchange. A connection that fell silent without a word
 /// would otherwise hold up the log for as long as TCP has patience; sending again is always safe.
 const EXCHANGE_MAX: Duration = Duration::from_secs(10);
+/// How far the clock may be ahead of the database's.
+const CLOCK_AHEAD_MAX: TimeDelta = TimeDelta::seconds(5);
 /// Sends of a batch that changed nothing and found nothing wrong before it is cut in two.
 const FRUITLESS_MAX: u32 = 8;
 
@@ -80,6 +83,7 @@ impl Appender {
         own: watch::Sender<i64>,
     ) -> sqlx::Result<Self> {
         let mut connection = PgConnection::connect_with(&options).await?;
+        check_clock(&mut connection, &surroundings).await?;
         let core = Core::new(sql::read_head(&mut connection).await?);
         publish(&known, core.head());
         Ok(Self {
@@ -289,6 +293,19 @@ impl Appender {
             empty => empty.insert(connect(&self.options).await),
         }
     }
+}
+
+/// Refuses a clock that is far ahead of the database's: times in the log never run backwards, so one
+/// process that believes it is 2099 would pin the log there for ever.
+async fn check_clock(connection: &mut PgConnection, surroundings: &Surroundings) -> sqlx::Result<()> {
+    let theirs = sql::read_clock(connection).await?;
+    let ahead = surroundings.now() - theirs;
+    if surroundings.clock.is_real() && ahead > CLOCK_AHEAD_MAX {
+        let seconds = ahead.num_seconds();
+        let problem = format!("the clock of this machine is {seconds} s ahead of the database's; set it right first");
+        return Err(sqlx::Error::Configuration(problem.into()));
+    }
+    Ok(())
 }
 
 /// Gives up on a database that does not answer: what was asked of it may be done or not.

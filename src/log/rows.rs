@@ -46,6 +46,8 @@ pub struct NewEvent {
     pub event_version: String,
     /// JSON text, kept byte for byte.
     pub payload: String,
+    /// Its own business time, where it differs from the command's.
+    pub occurred_at: Option<Timestamp>,
 }
 
 /// A value that may be used once in a store.
@@ -177,7 +179,7 @@ impl NewCommand {
 
 /// The id of the n-th event of a command: the same however often it is sent.
 pub fn event_id(command_id: Uuid, index: usize) -> Uuid {
-    Uuid::new_v5(&command_id, &index.to_be_bytes())
+    Uuid::new_v5(&command_id, &(index as u64).to_be_bytes())
 }
 
 /// Whether JSON text holds the escape of U+0000: a `u0000` after an odd number of backslashes.

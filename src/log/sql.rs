@@ -31,6 +31,13 @@ pub async fn read_head(db: &mut PgConnection) -> sqlx::Result<Head> {
     ))
 }
 
+/// The database's clock.
+pub async fn read_clock(db: &mut PgConnection) -> sqlx::Result<Timestamp> {
+    sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)
+        .fetch_one(db)
+        .await
+}
+
 /// Begins a transaction, takes the append lock and reads the head under it. One plain statement
 /// could not: its snapshot would be older than its lock.
 pub async fn lock_and_read_head(db: &mut PgConnection) -> sqlx::Result<Head> {
@@ -124,7 +131,7 @@ fn columns<'a>(commands: &[&'a NewCommand], place: Place) -> (EventColumns<'a>, 
             e.command_ids.push(command.command_id);
             e.causation_ids.push(command.causation_id);
             e.correlation_ids.push(command.correlation_id);
-            e.occurred_at.push(command.occurred_at);
+            e.occurred_at.push(event.occurred_at.unwrap_or(command.occurred_at));
         }
         c.ids.push(command.command_id);
         c.stores.push(command.store_id.uuid());

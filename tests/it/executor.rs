@@ -203,7 +203,7 @@ async fn no_refusal_and_no_nothing_to_do_rests_on_memory_alone() {
     let take = StockCommand::Adjust {
         sku: sku(),
         delta: -5,
-        reason: "실사".to_owned(),
+        reason: jangbu_events::AdjustReason::Count,
     };
     let refused = b.execute::<StockItem>(item(), take.clone(), fresh()).await;
     assert!(matches!(

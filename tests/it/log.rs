@@ -36,6 +36,7 @@ fn renamed(stream: u128, expected: i64, events: usize) -> NewCommand {
         expected_sequence: expected,
         events: (0..events)
             .map(|n| NewEvent {
+                occurred_at: None,
                 event_type: "product.renamed".into(),
                 event_version: "1".into(),
                 payload: format!(r#"{{"type":"product.renamed","name":"{n}"}}"#),

@@ -72,7 +72,6 @@ pub fn request() -> CheckOutRequest {
             road: "서울특별시 강남구 테헤란로 152".parse().expect("a road"),
             detail: Some("9층 904호".parse().expect("a detail")),
         },
-        privacy_version: "2026-01-01".into(),
         pay_method: PayMethod::Card,
         expected_total: None,
         redirect_url: None,

@@ -194,7 +194,7 @@ fn stock_command(random: &mut StdRng, n: u8) -> StockCommand {
         1 => StockCommand::Adjust {
             sku: sku(n),
             delta: random.random_range(-3..3),
-            reason: "실사".to_owned(),
+            reason: jangbu_events::AdjustReason::Count,
         },
         2 => StockCommand::Hold {
             sku: sku(n),

@@ -196,6 +196,7 @@ impl Script {
             payment_id: PaymentId::of(purchase.order, 1),
             paid: totals.total,
             paid_at: self.clock,
+            channel: jangbu_events::ChannelType::Live,
             order_number: purchase.number.clone(),
             lines: purchase.lines.clone(),
             totals,

@@ -26,6 +26,7 @@ fn command(id: u128, stream: &str, expected: i64, events: usize) -> NewCommand {
                 event_type: "order.expired".to_owned(),
                 event_version: "1".to_owned(),
                 payload: "{}".to_owned(),
+                occurred_at: None,
             };
             events
         ],

@@ -169,6 +169,7 @@ pub fn command(event_type: &str, events: usize) -> NewCommand {
     let id = ProductId::from_uuid(surroundings.ids.uuid());
     let payload = format!(r#"{{"type":"{event_type}","name":"드라이버"}}"#);
     let event = NewEvent {
+        occurred_at: None,
         event_type: event_type.into(),
         event_version: "1".into(),
         payload,
