@@ -28,9 +28,6 @@ mod sales;
 mod views;
 mod webhook;
 
-#[cfg(test)]
-mod tests;
-
 use std::{net::SocketAddr, ops::Deref, sync::Arc, time::Duration};
 
 use axum::{

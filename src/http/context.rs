@@ -157,10 +157,7 @@ pub async fn layer(State(app): State<App>, mut request: Request, next: Next) -> 
     let mut response = match allowance {
         Err(problem) => problem.into_response(),
         Ok(allowance) => {
-            let mut response = AssertUnwindSafe(next.run(request))
-                .catch_unwind()
-                .await
-                .unwrap_or_else(|_| Problem::internal("a handler panicked").into_response());
+            let mut response = kept_in(next.run(request)).await;
             if let Some(allowance) = allowance {
                 allowance.write(response.headers_mut());
             }
@@ -171,6 +168,14 @@ pub async fn layer(State(app): State<App>, mut request: Request, next: Next) -> 
     add_headers(response.headers_mut(), &app, &context, is_page);
     log(&context, &method, &route, response.status(), started.elapsed());
     response
+}
+
+/// A defect in one handler is that request's problem alone.
+async fn kept_in(answer: impl Future<Output = Response>) -> Response {
+    AssertUnwindSafe(answer)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Problem::internal("a handler panicked").into_response())
 }
 
 /// `None` is without limit: health checks, scrapes and signed webhooks must always get through.
@@ -290,6 +295,13 @@ mod tests {
         assert_eq!(forwarded("::1", &["198.51.100.1", "203.0.113.9"]), "203.0.113.9");
         assert_eq!(forwarded("127.0.0.1", &["junk"]), "127.0.0.1");
         assert_eq!(forwarded("127.0.0.1", &[]), "127.0.0.1");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_one_request_s_problem() {
+        let response = kept_in(async { panic!("as a defect would") }).await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(problem::of(&response).map(|problem| problem.code()), Some(Code::Internal));
     }
 
     #[test]

@@ -5,11 +5,15 @@ mod database;
 mod executor;
 mod fanout;
 mod import;
+mod http_edge;
+mod http_payments;
+mod http_shopping;
 mod invariants;
 mod log;
 mod proxy;
 mod shop;
 mod store;
+mod web;
 
 #[test]
 fn it() {}
