@@ -31,6 +31,7 @@ use std::{
 
 use jangbu_domain::ProductError;
 use jangbu_events::text::{self, TextError};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
@@ -175,7 +176,10 @@ pub async fn products(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Report, ImportError> {
-    products::import(executor, file, options, progress).await
+    let started = Instant::now();
+    let mut report = products::import(executor, file, options, progress).await?;
+    report.seconds = started.elapsed().as_secs_f64();
+    Ok(report)
 }
 
 /// Imports past orders: `basket_id`, `household_id` (may be blank), `ordered_at` (RFC 3339 with an
@@ -189,5 +193,8 @@ pub async fn orders(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Report, ImportError> {
-    orders::import(executor, file, options, progress).await
+    let started = Instant::now();
+    let mut report = orders::import(executor, file, options, progress).await?;
+    report.seconds = started.elapsed().as_secs_f64();
+    Ok(report)
 }

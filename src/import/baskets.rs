@@ -33,8 +33,8 @@ pub enum GatherError {
     /// The file could not be read.
     #[error(transparent)]
     Read(#[from] io::Error),
-    /// [`HELD_BYTES_MAX`] was passed.
-    #[error("more than {HELD_BYTES_MAX} bytes of unfinished baskets")]
+    /// Unfinished baskets would weigh more than they may.
+    #[error("too many unfinished baskets")]
     TooScattered,
 }
 
@@ -89,13 +89,14 @@ pub struct Baskets {
     /// Rows of scattered baskets by hash, then by id.
     held: HashMap<u64, Vec<(Vec<u8>, Basket)>>,
     held_bytes: usize,
+    held_bytes_max: usize,
     ready: VecDeque<Basket>,
     drained: bool,
 }
 
 impl Baskets {
-    /// Over the same file, from its first row.
-    pub fn new(table: Table, column: usize, scattered: Scattered) -> Self {
+    /// Over the same file, from its first row. `held_bytes_max` is [`HELD_BYTES_MAX`], but for tests.
+    pub fn new(table: Table, column: usize, scattered: Scattered, held_bytes_max: usize) -> Self {
         Self {
             table,
             column,
@@ -103,6 +104,7 @@ impl Baskets {
             next: None,
             held: HashMap::new(),
             held_bytes: 0,
+            held_bytes_max,
             ready: VecDeque::new(),
             drained: false,
         }
@@ -175,7 +177,7 @@ impl Baskets {
                 }
                 weight += row.weight();
                 run.push(row);
-                if self.held_bytes + weight > HELD_BYTES_MAX {
+                if self.held_bytes + weight > self.held_bytes_max {
                     return Err(GatherError::TooScattered);
                 }
             }
@@ -185,9 +187,86 @@ impl Baskets {
         if scattered {
             self.held_bytes += weight;
         }
-        if self.held_bytes > HELD_BYTES_MAX {
+        if self.held_bytes > self.held_bytes_max {
             return Err(GatherError::TooScattered);
         }
         Ok(Some(run))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fs, path::PathBuf};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::{Ids, SystemIds};
+
+    /// A file that goes away with the test.
+    struct Written(PathBuf);
+
+    impl Written {
+        fn new(ids: &[u8]) -> Self {
+            let path = std::env::temp_dir().join(format!("jangbu-baskets-{}.csv", SystemIds.uuid()));
+            let rows = ids.iter().enumerate().map(|(n, id)| format!("b{id},{n}\n"));
+            fs::write(&path, format!("basket_id,n\n{}", rows.collect::<String>())).expect("it is written");
+            Self(path)
+        }
+
+        fn table(&self) -> Table {
+            Table::open(&self.0).expect("it opens")
+        }
+
+        fn gather(&self, held_bytes_max: usize) -> Result<Vec<(String, Vec<usize>)>, GatherError> {
+            let scattered = Scattered::count(&mut self.table(), 0, |_| true)?;
+            let mut baskets = Baskets::new(self.table(), 0, scattered, held_bytes_max);
+            let mut gathered = Vec::new();
+            while let Some(basket) = baskets.next()? {
+                let id = basket[0].text(0).expect("it is text").to_owned();
+                let rows = basket
+                    .iter()
+                    .map(|row| row.text(1).expect("it is text").parse().expect("a number"));
+                gathered.push((id, rows.collect()));
+            }
+            assert_eq!(baskets.held_bytes, 0, "nothing is held in the end");
+            Ok(gathered)
+        }
+    }
+
+    impl Drop for Written {
+        fn drop(&mut self) {
+            _ = fs::remove_file(&self.0);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn every_row_is_in_its_basket_once_and_in_order(ids in proptest::collection::vec(0_u8..8, 0..40)) {
+            let gathered = Written::new(&ids).gather(HELD_BYTES_MAX).expect("it gathers");
+            let mut expected: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+            for (n, id) in ids.iter().enumerate() {
+                expected.entry(format!("b{id}")).or_default().push(n);
+            }
+            prop_assert_eq!(gathered.len(), expected.len());
+            prop_assert_eq!(gathered.into_iter().collect::<BTreeMap<_, _>>(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_held_is_bounded() {
+        let together: Vec<u8> = (0..200).collect();
+        assert!(Written::new(&together).gather(1_000).is_ok());
+        let apart = together.repeat(2);
+        assert!(matches!(
+            Written::new(&apart).gather(1_000),
+            Err(GatherError::TooScattered)
+        ));
+        let endless = [1; 200];
+        assert!(matches!(
+            Written::new(&endless).gather(1_000),
+            Err(GatherError::TooScattered)
+        ));
     }
 }

@@ -102,7 +102,7 @@ pub enum Fault {
         max: usize,
     },
     /// What is in the log cannot be forgotten.
-    #[error("{column} holds an e-mail address; personal data cannot be erased from past orders")]
+    #[error("{column} holds an e-mail address or a mobile number; personal data cannot be erased from past orders")]
     Personal {
         /// Which.
         column: String,

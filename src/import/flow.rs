@@ -123,7 +123,6 @@ where
     W: Fn(Chunk<T>) -> F,
     F: Future<Output = Result<Done, ImportError>> + Send + 'static,
 {
-    let started = tokio::time::Instant::now();
     let (sender, mut receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
     let mut filler = Filler {
         sender,
@@ -163,7 +162,6 @@ where
     report.rejects_file = rejects.finish()?;
     outcome?;
     report.stopped = matches!(read?, End::Stopped);
-    report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
 }
 

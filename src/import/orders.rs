@@ -23,7 +23,7 @@ use uuid::Uuid;
 use self::draft::Draft;
 use super::{
     ImportError, Options, Progress, Report,
-    baskets::{Basket, Baskets, GatherError, Scattered},
+    baskets::{Basket, Baskets, GatherError, HELD_BYTES_MAX, Scattered},
     catalog::Catalog,
     fault::Fault,
     flow::{self, APPEND_DEADLINE, Chunk, Done, End, Envelope, Filler, Shared},
@@ -79,7 +79,7 @@ pub async fn import(
         (progress, bytes),
     )
     .await?;
-    let baskets = Baskets::new(Table::open(file)?, basket_column, scattered);
+    let baskets = Baskets::new(Table::open(file)?, basket_column, scattered, HELD_BYTES_MAX);
     let shared = Shared::new(
         executor,
         &source,

@@ -44,12 +44,15 @@ pub fn note<'a>(column: &str, value: &'a str) -> Result<&'a str, Fault> {
     Ok(value)
 }
 
-/// Refuses what looks like an e-mail address: the log is for ever.
+/// Refuses what looks like an e-mail address or a mobile number: the log is for ever.
 pub fn not_personal(column: &str, value: &str) -> Result<(), Fault> {
     let address = value
         .split_once('@')
         .is_some_and(|(who, host)| !who.is_empty() && host.contains('.'));
-    if address {
+    let digits = value.bytes().filter(u8::is_ascii_digit).count();
+    let mobile =
+        value.starts_with("010") && digits == 11 && value.bytes().all(|b| b.is_ascii_digit() || b"- .".contains(&b));
+    if address || mobile {
         return Err(Fault::Personal {
             column: column.to_owned(),
         });
@@ -206,6 +209,9 @@ mod tests {
         assert!(note("memo", &"가".repeat(NOTE_CHARS_MAX)).is_ok());
         assert!(note("memo", &"가".repeat(NOTE_CHARS_MAX + 1)).is_err());
         assert!(not_personal("memo", "kim@example.com").is_err());
-        assert!(not_personal("memo", "2 @ 500").is_ok());
+        assert!(not_personal("household_id", "010-1234-5678").is_err());
+        for fine in ["2 @ 500", "27", "0101234567", "010-1234-5678-9", "20170301"] {
+            assert!(not_personal("memo", fine).is_ok(), "{fine}");
+        }
     }
 }

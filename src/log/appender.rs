@@ -31,7 +31,7 @@ pub const COMMAND_BYTES_MAX: usize = 8 << 20;
 pub const QUEUE_MAX: usize = 8_192;
 /// How long the database may take over one exchange. A connection that fell silent without a word
 /// would otherwise hold up the log for as long as TCP has patience; sending again is always safe.
-const EXCHANGE_MAX: Duration = Duration::from_secs(10);
+const EXCHANGE_MAX: Duration = Duration::from_secs(6);
 /// How far the clock may be ahead of the database's.
 const CLOCK_AHEAD_MAX: TimeDelta = TimeDelta::seconds(5);
 /// Sends of a batch that changed nothing and found nothing wrong before it is cut in two.
@@ -82,6 +82,18 @@ impl Appender {
         known: watch::Sender<i64>,
         own: watch::Sender<i64>,
     ) -> sqlx::Result<Self> {
+        let options = options.options([
+            // Every statement here finds its rows by an index. PostgreSQL would scan the tables while
+            // they are small and keep that plan long after.
+            ("enable_seqscan", "off"),
+            // The server gives up first, in ms: else each connection that we give up while something
+            // holds the table would leave a waiting backend behind, until there are no more.
+            ("statement_timeout", "4000"),
+            // A partition of the network must not leave the append lock held.
+            ("idle_in_transaction_session_timeout", "8000"),
+            // The head is read in a snapshot that is younger than the append lock.
+            ("default_transaction_isolation", r"read\ committed"),
+        ]);
         let mut connection = PgConnection::connect_with(&options).await?;
         check_clock(&mut connection, &surroundings).await?;
         let core = Core::new(sql::read_head(&mut connection).await?);

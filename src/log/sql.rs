@@ -184,10 +184,11 @@ async fn insert_plain(db: &mut PgConnection, commands: &[&NewCommand], place: Pl
             where (select coalesce(max(position), 0) from events) = $1
                 and not exists (
                     select from unnest($26::text[], $27::text[], $28::bigint[]) as c (type, id, sequence)
-                    where not exists (
-                        select from events
-                        where aggregate_type = c.type and aggregate_id = c.id and events.sequence = c.sequence
-                    )
+                    where (
+                        select e.sequence
+                        from events e
+                        where e.aggregate_type = c.type and e.aggregate_id = c.id and e.sequence = c.sequence
+                    ) is null
                 )
             order by n
             returning 1
@@ -266,10 +267,11 @@ async fn insert_with_keys(
             where (select coalesce(max(position), 0) from events) = $1
                 and not exists (
                     select from unnest($37::text[], $38::text[], $39::bigint[]) as c (type, id, sequence)
-                    where not exists (
-                        select from events
-                        where aggregate_type = c.type and aggregate_id = c.id and events.sequence = c.sequence
-                    )
+                    where (
+                        select e.sequence
+                        from events e
+                        where e.aggregate_type = c.type and e.aggregate_id = c.id and e.sequence = c.sequence
+                    ) is null
                 )
             order by n
             returning 1

@@ -242,3 +242,44 @@ async fn another_process_hears_that_the_log_has_grown() {
     .await
     .expect("it hears in time");
 }
+
+#[tokio::test]
+async fn appending_never_scans_a_table() {
+    let database = Database::create().await;
+    let log = open(&database).await;
+    // More than it takes PostgreSQL to settle on a plan, on tables that it knows to be small.
+    for n in 0..20 {
+        if n == 3 {
+            let taken = sqlx::query("vacuum analyze events, commands")
+                .execute(&database.pool)
+                .await;
+            taken.expect("statistics are taken");
+        }
+        appended(log.append(renamed(1, n, 1), DEADLINE).await);
+    }
+    assert!(matches!(
+        log.append(renamed(1, 7, 1), DEADLINE).await,
+        Ok(Outcome::Conflict { current: 20 })
+    ));
+    drop(log);
+    // A backend counts when it has nothing else to do, at the latest when it ends.
+    tokio::time::timeout(DEADLINE, async {
+        loop {
+            let (by_index, scans): (i64, i64) = sqlx::query_as(
+                "select sum(idx_scan)::bigint, sum(seq_scan)::bigint
+                from pg_stat_user_tables
+                where relname in ('events', 'commands')",
+            )
+            .fetch_one(&database.pool)
+            .await
+            .expect("statistics are kept");
+            assert_eq!(scans, 0);
+            if by_index > 20 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("they are counted");
+}

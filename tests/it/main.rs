@@ -8,6 +8,7 @@ mod import;
 mod http_edge;
 mod http_payments;
 mod http_shopping;
+mod import;
 mod invariants;
 mod log;
 mod proxy;

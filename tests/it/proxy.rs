@@ -38,6 +38,9 @@ struct Shared {
     fault: Mutex<Option<Fault>>,
     cuts: AtomicUsize,
     stalled: watch::Sender<bool>,
+    connections: AtomicUsize,
+    /// Connections up to this number pass nothing on any more.
+    silenced: AtomicUsize,
 }
 
 impl Proxy {
@@ -49,6 +52,8 @@ impl Proxy {
             fault: Mutex::new(None),
             cuts: AtomicUsize::new(0),
             stalled: watch::Sender::new(false),
+            connections: AtomicUsize::new(0),
+            silenced: AtomicUsize::new(0),
         });
         let upstream = (server.get_host().to_owned(), server.get_port());
         let accepting = tokio::spawn({
@@ -93,6 +98,12 @@ impl Proxy {
         self.shared.stalled.send_replace(true);
     }
 
+    /// Lets every connection there is now fall silent for good, without closing it.
+    pub fn silence(&self) {
+        let connections = self.shared.connections.load(Ordering::SeqCst);
+        self.shared.silenced.store(connections, Ordering::SeqCst);
+    }
+
     /// Passes on what was kept back.
     pub fn resume(&self) {
         self.shared.stalled.send_replace(false);
@@ -120,13 +131,14 @@ impl Shared {
 
 /// Carries messages both ways until either side closes or the fault strikes, then closes both.
 async fn carry(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
+    let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
     _ = client.set_nodelay(true);
     _ = server.set_nodelay(true);
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
         _ = carry_requests(BufReader::new(from_client), to_server, &shared) => {}
-        _ = carry_replies(BufReader::new(from_server), to_client, &shared) => {}
+        _ = carry_replies(BufReader::new(from_server), to_client, &shared, number) => {}
     }
 }
 
@@ -155,6 +167,7 @@ async fn carry_replies(
     mut server: BufReader<OwnedReadHalf>,
     mut client: OwnedWriteHalf,
     shared: &Shared,
+    number: usize,
 ) -> std::io::Result<()> {
     let mut stalled = shared.stalled.subscribe();
     let mut changed = false;
@@ -178,7 +191,10 @@ async fn carry_replies(
             if stalled.wait_for(|stalled| !stalled).await.is_err() {
                 return Ok(());
             }
-            client.write_all(&std::mem::take(&mut kept)).await?;
+            let reply = std::mem::take(&mut kept);
+            if number > shared.silenced.load(Ordering::SeqCst) {
+                client.write_all(&reply).await?;
+            }
         }
     }
 }

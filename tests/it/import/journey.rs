@@ -171,16 +171,15 @@ async fn an_import_that_is_killed_goes_on() {
     let products = import::products(&shop.executor, &file, &options, &Silent).await;
     products.expect("products are imported");
     // Dropped in mid-flight, as by a signal: some commands are in the log, some are not.
+    let baskets = journey("baskets.csv");
+    let mut head = shop.executor.log().watch();
     let killed = tokio::select! {
         biased;
-        _ = import::orders(&shop.executor, &journey("baskets.csv"), &options, &Silent) => false,
-        () = async {
-            let mut head = shop.executor.log().watch();
-            head.wait_for(|position| *position > 6_650).await.expect("the log grows");
-        } => true,
+        grown = head.wait_for(|position| *position > 6_650) => grown.is_ok(),
+        _ = import::orders(&shop.executor, &baskets, &options, &Silent) => false,
     };
     assert!(killed, "it was killed before it was done");
-    let rest = import::orders(&shop.executor, &journey("baskets.csv"), &options, &Silent).await;
+    let rest = import::orders(&shop.executor, &baskets, &options, &Silent).await;
     let rest = rest.expect("it goes on");
     assert_eq!(rest.imported + rest.unchanged, 609);
     assert!(rest.unchanged > 0);
@@ -211,8 +210,14 @@ async fn nothing_ever_acts_upon_an_imported_order() {
     assert!(!Checkout::EVENT_TYPES.contains(&"order.imported"));
     while processes::round(&shop.executor, 0, surroundings().now())
         .await
-        .is_ok_and(|seen| seen > 0)
+        .expect("the checkout process goes on")
+        > 0
     {}
+    let seen: i64 = sqlx::query_scalar("select position from process_checkpoints")
+        .fetch_one(shop.executor.log().pool())
+        .await
+        .expect("the process has a checkpoint");
+    assert_eq!(seen, head, "it has seen everything");
     assert_eq!(shop.head().await, head, "the checkout process sent nothing");
     let timers: i64 = sqlx::query_scalar("select count(*) from timers")
         .fetch_one(shop.executor.log().pool())

@@ -167,6 +167,57 @@ async fn whoever_gave_up_waiting_learns_the_outcome_with_the_same_id() {
 }
 
 #[tokio::test]
+async fn a_connection_that_falls_silent_is_given_up() {
+    let database = Database::create().await;
+    let proxy = Proxy::start(&database.options).await;
+    let log = open_through(&proxy, &database).await;
+    appended(log.append(renamed(1, 0, 1), DEADLINE).await);
+    proxy.silence();
+    let outcome = log.append(renamed(1, 1, 1), Duration::from_secs(60)).await;
+    assert_eq!(appended(outcome).position, 2);
+    assert_eq!(
+        invariants::check(&database.pool).await,
+        invariants::Size { events: 2, commands: 2 }
+    );
+}
+
+#[tokio::test]
+async fn a_table_that_is_held_leaves_no_backends_waiting_for_it() {
+    let database = Database::create().await;
+    let named: PgConnectOptions = database.options.clone().application_name("appender");
+    let log = Log::open(named, pool(&database.options).await, surroundings())
+        .await
+        .expect("the log opens");
+    let holding = hold_inserts(&database.pool).await;
+    let held_up = tokio::spawn(async move { log.append(renamed(1, 0, 1), Duration::from_secs(60)).await });
+    until_blocked(&database.pool, "relation", 1).await;
+    let waiting =
+        "select pid from pg_stat_activity where datname = current_database() and application_name = 'appender'
+        and wait_event_type = 'Lock'";
+    let first: Vec<i32> = sqlx::query_scalar(waiting)
+        .fetch_all(&database.pool)
+        .await
+        .expect("they are listed");
+    let next = async {
+        loop {
+            let now: Vec<i32> = sqlx::query_scalar(waiting)
+                .fetch_all(&database.pool)
+                .await
+                .expect("they are listed");
+            if now.iter().any(|pid| !first.contains(pid)) {
+                return now;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let next = tokio::time::timeout(2 * DEADLINE, next).await.expect("it tries again");
+    assert_eq!((first.len(), next.len()), (1, 1), "the first backend has given up");
+    holding.rollback().await.expect("it rolls back");
+    appended(held_up.await.expect("the task ends"));
+    assert_eq!(invariants::check(&database.pool).await.events, 1);
+}
+
+#[tokio::test]
 async fn a_caller_that_goes_away_takes_nothing_with_it() {
     let database = Database::create().await;
     let log = open(&database).await;
