@@ -51,6 +51,7 @@ use crate::{
     clock::Surroundings,
     config::Config,
     executor::Executor,
+    ip_hash::IpHasher,
     log::Log,
     node::Node,
     payments::Payments,
@@ -91,6 +92,7 @@ pub struct Parts {
     tokens: Tokens,
     limits: Limits,
     progress: Progress,
+    addresses: IpHasher,
 }
 
 impl Deref for App {
@@ -135,6 +137,7 @@ impl App {
             tokens: Tokens::new(node.keys.jwt.expose()),
             limits: Limits::new(&node.config.rate_limits),
             progress: Progress::default(),
+            addresses: IpHasher::default(),
             config: node.config.clone(),
         })))
     }
@@ -153,6 +156,7 @@ pub fn router(app: App) -> Router {
             patch(carts::change_quantity).delete(carts::remove_line),
         )
         .route("/carts/{cart_id}/checkout", post(checkout::check_out))
+        .route("/consents", get(checkout::consents))
         .route("/orders", get(orders::list))
         .route("/orders/lookup", post(lookup::look_up))
         .route("/orders/{order_id}", get(orders::one))

@@ -22,6 +22,7 @@ use super::{
     App,
     problem::{Code, Problem},
 };
+use crate::hex::hex;
 
 /// Whom tokens are for.
 const AUDIENCE: &str = "jangbu";
@@ -108,11 +109,10 @@ fn is_admin_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-/// Makes cart tokens, checks tokens of every kind, and hashes addresses.
+/// Makes cart tokens and checks tokens of every kind.
 #[derive(Clone)]
 pub struct Tokens {
     carts: Hmac<Sha256>,
-    addresses: Hmac<Sha256>,
     jwt: DecodingKey,
     validation: Validation,
 }
@@ -167,7 +167,6 @@ impl Tokens {
         validation.validate_exp = false;
         Self {
             carts: derive("jangbu cart token v1"),
-            addresses: derive("jangbu address hash v1"),
             jwt: DecodingKey::from_secret(secret.as_bytes()),
             validation,
         }
@@ -195,13 +194,6 @@ impl Tokens {
         let mut mac = self.carts.clone();
         mac.update(cart.uuid().as_bytes());
         mac.finalize().into_bytes().into()
-    }
-
-    /// Stands for an address in metadata and logs: 16 hex digits.
-    pub fn address_hash(&self, address: &str) -> String {
-        let mut mac = self.addresses.clone();
-        mac.update(address.as_bytes());
-        hex(&mac.finalize().into_bytes()[..8])
     }
 
     /// Who shows these headers.
@@ -322,17 +314,6 @@ pub fn unauthorized(code: Code) -> Problem {
 
 fn hash(token: &str) -> String {
     hex(&Sha256::digest(token.as_bytes()))
-}
-
-/// Lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("a String takes everything");
-            text
-        })
 }
 
 #[cfg(test)]
@@ -474,6 +455,5 @@ mod tests {
         let guest = caller(&tokens, &token, now()).expect("a guest");
         let shown = format!("{tokens:?} {guest:?}");
         assert!(!shown.contains(&token) && !shown.contains(SECRET), "{shown}");
-        assert_eq!(tokens.address_hash("203.0.113.7").len(), 16);
     }
 }

@@ -17,11 +17,9 @@ use super::{
 };
 use crate::{
     checkout::{CheckOutRequest, CheckedOut},
+    consent::{self, Wording},
     portone::RequestPayment,
 };
-
-/// The wording of the consent where the shop does not say which one it showed.
-const PRIVACY_VERSION: &str = "1";
 
 /// What a buyer says at the till.
 #[derive(Deserialize, ToSchema)]
@@ -85,7 +83,7 @@ struct ConsentsInput {
     /// Collection and use of personal data for this order: must be true.
     #[serde(default)]
     privacy: bool,
-    /// Which wording was shown, at most 50 characters.
+    /// Which wording was shown, as `GET /api/v1/consents` gave it; must be the present one.
     privacy_version: Option<String>,
 }
 
@@ -139,8 +137,17 @@ impl CheckOut {
             // Forms send a field that was left empty.
             let detail = recipient.detail.as_deref().filter(|detail| !detail.trim().is_empty());
             let detail = checks.parse_if_given("/recipient/detail", detail);
-            let version = self.consents.privacy_version.as_deref().unwrap_or(PRIVACY_VERSION);
-            let privacy_version = checks.line("/consents/privacy_version", version, 50);
+            let shown = self.consents.privacy_version.as_deref();
+            if shown.is_some_and(|shown| shown != consent::PRIVACY.version) {
+                checks.refuse(
+                    "/consents/privacy_version",
+                    "wording_outdated",
+                    Text::new(
+                        "is not the present wording; show that and ask again",
+                        "현재 동의 문구가 아닙니다. 새 문구를 보여 주고 다시 동의를 받아야 합니다.",
+                    ),
+                );
+            }
             let redirect_url = self.redirect_url.clone();
             if let Some(url) = &redirect_url
                 && !is_web_address(url)
@@ -167,7 +174,6 @@ impl CheckOut {
                     road: road?,
                     detail,
                 },
-                privacy_version: privacy_version?,
                 pay_method: self.pay_method,
                 expected_total: self.expected_total.map(|total| total.0),
                 redirect_url,
@@ -229,6 +235,43 @@ impl CheckedOutView {
     }
 }
 
+/// What buyers are asked to agree to.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConsentsView {
+    /// Collection and use of personal data for one order: required.
+    privacy: WordingView,
+}
+
+/// A wording that buyers agree to.
+#[derive(Debug, Serialize, ToSchema)]
+struct WordingView {
+    /// The day it came into force.
+    #[schema(example = "2026-03-01")]
+    version: &'static str,
+    /// In Korean.
+    text: &'static str,
+    /// Of the text in UTF-8, 64 hex digits.
+    sha256: String,
+}
+
+impl From<Wording> for WordingView {
+    fn from(wording: Wording) -> Self {
+        Self {
+            version: wording.version,
+            text: wording.text,
+            sha256: wording.sha256(),
+        }
+    }
+}
+
+/// The wordings to show before checkout.
+#[utoipa::path(get, path = "/api/v1/consents", tag = "carts", responses((status = 200, body = ConsentsView)))]
+pub async fn consents() -> Answer<ConsentsView> {
+    Answer::ok(ConsentsView {
+        privacy: consent::PRIVACY.into(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,6 +304,10 @@ mod tests {
             Err(Code::ConsentRequired)
         );
         assert_eq!(consent(serde_json::json!({})), Err(Code::ConsentRequired));
+        assert_eq!(
+            consent(serde_json::json!({"privacy": true, "privacy_version": "2001-01-01"})),
+            Err(Code::ValidationFailed)
+        );
         assert_eq!(
             body(|body| _ = body.as_object_mut().expect("an object").remove("consents")).map(|_| ()),
             Err(Code::ConsentRequired)

@@ -83,16 +83,18 @@ impl RequestContext {
     }
 
     /// What the log keeps of whoever sends this request.
-    pub fn metadata(&self, app: &App, caller: &Caller, channel: &str) -> Metadata {
+    pub async fn metadata(&self, app: &App, caller: &Caller, channel: &str) -> sqlx::Result<Metadata> {
         let (actor_kind, actor_id) = caller.actor();
-        Metadata {
+        let hasher = &app.addresses;
+        let ip_hash = hasher.hash(app.log.pool(), &app.surroundings, self.0.address).await?;
+        Ok(Metadata {
             actor_kind: actor_kind.to_owned(),
             actor_id,
             channel: channel.to_owned(),
             request_id: Some(self.0.id.clone()),
             traceparent: self.0.traceparent.clone(),
-            ip_hash: Some(app.tokens.address_hash(&self.0.address.to_string())),
-        }
+            ip_hash: Some(ip_hash),
+        })
     }
 }
 

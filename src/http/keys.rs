@@ -160,7 +160,7 @@ impl<B: Body> FromRequest<App> for Command<B> {
             body: B::read(&parts.headers, &bytes)?,
             body_hash: Sha256::digest(&bytes).into(),
             if_match,
-            metadata: context.metadata(app, &caller, "http"),
+            metadata: context.metadata(app, &caller, "http").await?,
         })
     }
 }

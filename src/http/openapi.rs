@@ -32,7 +32,7 @@ use super::{
     paths(
         products::list, products::one,
         carts::open, carts::one, carts::add_lines, carts::clear, carts::change_quantity, carts::remove_line,
-        checkout::check_out,
+        checkout::check_out, checkout::consents,
         orders::list, orders::one, orders::cancel, lookup::look_up,
         payments::one, payments::complete, payments::come_back, webhook::receive,
         admin_products::list, admin_products::register, admin_products::one, admin_products::revise,

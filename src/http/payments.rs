@@ -90,7 +90,7 @@ pub async fn complete(
     let (parts, body) = request.into_parts();
     extract::read_body(&parts.headers, body).await?;
     owned(&app, &caller, id).await?;
-    let metadata = context.metadata(&app, &caller, "http");
+    let metadata = context.metadata(&app, &caller, "http").await?;
     let Some(settled) = settle(&app, id, metadata).await? else {
         return Err(Code::PaymentNotFound.into());
     };
@@ -136,14 +136,18 @@ pub async fn come_back(State(app): State<App>, context: RequestContext, request:
         .find(|(name, _)| name == "paymentId")
         .and_then(|(_, id)| PaymentId::from_portone(id));
     if let Some(id) = id {
-        let metadata = context.metadata(&app, &Caller::Nobody, "http");
-        if let Err(problem) = settle(&app, id, metadata).await {
+        if let Err(problem) = settle_for_nobody(&app, &context, id).await {
             // The webhook, or the payment's deadline, finds it again.
             let (code, cause) = (problem.code().as_str(), problem.cause().unwrap_or("-"));
             tracing::warn!(request.id = context.id(), code, cause, "a return could not be settled");
         }
     }
     Html(PAGE).into_response()
+}
+
+async fn settle_for_nobody(app: &App, context: &RequestContext, id: PaymentId) -> Result<(), Problem> {
+    let metadata = context.metadata(app, &Caller::Nobody, "http").await?;
+    settle(app, id, metadata).await.map(|_| ())
 }
 
 const PAGE: &str = r#"<!doctype html>

@@ -13,12 +13,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     App,
-    auth::hex,
     extract::{Path, Query},
     problem::{Code, FieldError, Problem, Text},
     progress::MinPosition,
     views::{List, POSITION, ProductView},
 };
+use crate::hex::hex;
 
 /// What a shopper looks for.
 #[derive(Debug, Deserialize, IntoParams)]

@@ -94,7 +94,7 @@ async fn handle(app: &App, context: &RequestContext, request: Request) -> Result
     let metadata = Metadata {
         actor_kind: "portone".to_owned(),
         actor_id: None,
-        ..context.metadata(app, &Caller::Nobody, "webhook")
+        ..context.metadata(app, &Caller::Nobody, "webhook").await?
     };
     match payments::settle(app, payment_id, metadata).await? {
         // The console's test button, or another system's payment in the same store.
