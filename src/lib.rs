@@ -6,6 +6,8 @@ pub mod checkout;
 pub mod clock;
 pub mod config;
 pub mod consent;
+pub mod demo;
+pub mod doctor;
 pub mod embedded;
 pub mod executor;
 pub mod feed;

@@ -4,6 +4,7 @@ mod checkout;
 mod database;
 mod executor;
 mod fanout;
+mod import;
 mod http_edge;
 mod http_payments;
 mod http_shopping;
