@@ -1,7 +1,6 @@
 //! Jangbu: an event-sourced commerce backend for Korean online shops. This crate is the shell around
 //! the pure parts: HTTP, the executor, the log, fan-out, timers and the command line.
 
-mod hex;
 pub mod broker;
 pub mod checkout;
 pub mod clock;
@@ -10,6 +9,7 @@ pub mod consent;
 pub mod embedded;
 pub mod executor;
 pub mod feed;
+mod hex;
 pub mod http;
 pub mod import;
 pub mod ip_hash;
