@@ -4,7 +4,6 @@ mod checkout;
 mod database;
 mod executor;
 mod fanout;
-mod import;
 mod http_edge;
 mod http_payments;
 mod http_shopping;
@@ -16,5 +15,3 @@ mod shop;
 mod store;
 mod web;
 
-#[test]
-fn it() {}
