@@ -1,10 +1,10 @@
 //! Integration tests: one binary, real PostgreSQL and RabbitMQ, a database for every test.
 
 mod checkout;
+mod cli;
 mod database;
 mod executor;
 mod fanout;
-mod import;
 mod http_edge;
 mod http_payments;
 mod http_shopping;
