@@ -11,7 +11,7 @@ use std::{
 use super::*;
 
 /// Streams that everyone writes to.
-const SHARED: u128 = 8;
+const SHARED: u128 = 32;
 
 /// Appends `rounds` commands, in turn to a stream of its own and to one that all share; tells what
 /// it was told.
@@ -87,12 +87,12 @@ async fn nodes_share_a_log(nodes: usize, rounds: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_append_to_one_log() {
-    nodes_share_a_log(2, 40).await;
+    nodes_share_a_log(2, 32).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_processes_append_to_one_log() {
-    nodes_share_a_log(4, 20).await;
+    nodes_share_a_log(4, 16).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
