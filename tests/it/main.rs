@@ -1,6 +1,7 @@
 //! Integration tests: one binary, real PostgreSQL and RabbitMQ, a database for every test.
 
 mod checkout;
+mod cli;
 mod database;
 mod executor;
 mod fanout;
