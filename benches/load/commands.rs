@@ -320,11 +320,14 @@ const fn count(change: Change) -> usize {
     }
 }
 
+/// As long as a name must be for that.
+const PADDING: &str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+
 /// Makes the payload of `product.renamed` [`PAYLOAD_BYTES`] long.
 fn name(number: usize, turn: u64) -> String {
-    const JSON_AROUND_NAME: usize = r#"{"type":"product.renamed","name":""}"#.len();
-    let text = format!("driver {number:06} {turn:012} ");
-    format!("{text:x<width$}", width = PAYLOAD_BYTES - JSON_AROUND_NAME)
+    let mut name = format!("driver {number:06} {turn:012} ");
+    name.push_str(&PADDING[name.len()..]);
+    name
 }
 
 /// JSON of the events of one command.

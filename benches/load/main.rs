@@ -9,6 +9,7 @@ mod figure;
 mod limit;
 mod measure;
 mod verdict;
+mod visible;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,8 @@ enum Row {
     Events,
     /// Commands a second to one hot aggregate, 32 clients.
     Hot,
+    /// From a command's answer to its row, at 2,000 events a second.
+    Visible,
 }
 
 /// Measures Jangbu on this machine, beside the limits that pgbench finds in the same run.
@@ -69,6 +72,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
             Row::Commands => commands::throughput(&surroundings, pace).await?,
             Row::Events => commands::events(&surroundings, pace).await?,
             Row::Hot => commands::hot(&surroundings, pace).await?,
+            Row::Visible => visible::lag(&surroundings, pace).await?,
         };
         eprintln!("{}", figure::table(&new));
         figures.extend(new);
