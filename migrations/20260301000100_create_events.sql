@@ -1,11 +1,12 @@
 -- The log. Insert-only, dense and in commit order: see ARCHITECTURE.md and docs/decisions/0001.
+-- Collation "C": a new C library with other sorting rules must not be able to break the index.
 -- The seven columns that postgres-es names keep its names and types, so that it can read the table.
 create table events (
     position        bigint      primary key,
-    aggregate_type  text        not null,
-    aggregate_id    text        not null,
+    aggregate_type  text collate "C" not null,
+    aggregate_id    text collate "C" not null,
     sequence        bigint      not null check (sequence > 0),
-    event_type      text        not null,
+    event_type      text collate "C" not null,
     event_version   text        not null,
     payload         json        not null,
     metadata        json        not null,

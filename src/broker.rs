@@ -216,7 +216,7 @@ impl Drop for Link {
 }
 
 async fn keep_connected(url: String, name: &'static str, sender: watch::Sender<Option<Arc<Connection>>>) {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
     loop {
         match connect(&url, name).await {
             Ok(connection) => {

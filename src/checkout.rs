@@ -19,6 +19,7 @@ use jangbu_events::{
 
 use crate::{
     clock::{Surroundings, korean_time},
+    consent,
     executor::{CommandEnvelope, Committed, ExecuteError, Executor, LoadError},
     log::UniqueKey,
     payments::{Payments, Shop},
@@ -52,8 +53,6 @@ pub struct CheckOutRequest {
     pub orderer: Orderer,
     /// Who receives the goods.
     pub recipient: Recipient,
-    /// Which wording of the privacy consent was agreed to.
-    pub privacy_version: String,
     /// How to pay.
     pub pay_method: PayMethod,
     /// The total that the buyer saw, in won; a changed price is taken only with it.
@@ -253,7 +252,8 @@ impl CheckoutService {
             recipient: key.seal(surroundings, "recipient", &request.recipient),
             consents: Consents {
                 privacy: true,
-                privacy_version: request.privacy_version.clone(),
+                privacy_version: consent::PRIVACY.version.to_owned(),
+                privacy_text_sha256: consent::PRIVACY.sha256(),
             },
             pay_method: request.pay_method,
             expires_at: envelope.occurred_at + self.payment_deadline,

@@ -12,6 +12,10 @@ use uuid::Uuid;
 pub trait Clock: Send + Sync + 'static {
     /// Now.
     fn now(&self) -> Timestamp;
+    /// Whether it claims to tell the time of the world, and may be held to it.
+    fn is_real(&self) -> bool {
+        true
+    }
 }
 
 /// Draws ids and random bytes.
@@ -117,6 +121,10 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_real(&self) -> bool {
+        false
     }
 }
 

@@ -117,6 +117,8 @@ pub struct Portone {
     pub missing: Vec<&'static str>,
     /// `PORTONE_API_SECRET` by itself, for the sandbox, which needs neither store nor channel.
     pub api_secret: Option<Secret>,
+    /// `PORTONE_STORE_ID` by itself, for the sandbox too.
+    pub store_id: Option<String>,
     /// `PORTONE_WEBHOOK_SECRETS`: a signature by any of them is accepted, so that they can be rotated. May be empty.
     pub webhook_secrets: Vec<WebhookSecret>,
 }

@@ -203,6 +203,11 @@ pub fn installed() -> Result<(PathBuf, u32), EmbeddedError> {
     Ok((newest.directory, newest.major))
 }
 
+/// Whether [`Embedded::start`] would find a cluster of `data_dir`, rather than make one; for `doctor`.
+pub fn is_made(data_dir: &Path) -> bool {
+    data_dir.join(place::INSIDE).is_dir() || data_dir.join(place::NOTE).exists()
+}
+
 /// PostgreSQL's programs, locks and files block.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work)

@@ -8,7 +8,7 @@
 
 mod cache;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use cqrs_es::DomainEvent;
 use jangbu_domain::Decide;
@@ -330,19 +330,23 @@ impl Executor {
     pub async fn load_many<A: Decide>(&self, ids: &[A::Id]) -> Result<Vec<Loaded<A>>, LoadError> {
         let cells: Vec<Arc<Cell<A>>> = ids.iter().map(|id| self.cache.cell::<A>(*id)).collect();
         let mut folded: Vec<Folded<A>> = cells.iter().map(|cell| cell.folded().unwrap_or_default()).collect();
-        let known: Vec<(String, i64)> = ids
+        // The same id may be asked for twice.
+        let mut asked: HashMap<String, Vec<usize>> = HashMap::new();
+        for (index, id) in ids.iter().enumerate() {
+            asked.entry(id.to_string()).or_default().push(index);
+        }
+        let known: Vec<(String, i64)> = asked
             .iter()
-            .zip(&folded)
-            .map(|(id, folded)| (id.to_string(), folded.sequence))
+            .map(|(id, indexes)| {
+                let known = indexes.iter().map(|index| folded[*index].sequence).min();
+                (id.clone(), known.expect("every id is asked for somewhere"))
+            })
             .collect();
         for raw in reading::streams(self.log.pool(), A::TYPE, &known).await? {
-            let index = known
-                .iter()
-                .position(|(id, _)| *id == raw.aggregate_id)
-                .expect("only these streams were read");
-            // The same id twice in `ids` reads its events twice.
-            if raw.sequence > folded[index].sequence {
-                fold(&mut folded[index], &raw)?;
+            for index in &asked[&raw.aggregate_id] {
+                if raw.sequence > folded[*index].sequence {
+                    fold(&mut folded[*index], &raw)?;
+                }
             }
         }
         for (index, cell) in cells.iter().enumerate() {
@@ -434,6 +438,7 @@ fn new_command<A: Decide>(
             event_type: event.event_type(),
             event_version: event.event_version(),
             payload: serde_json::to_string(event).map_err(rejected)?,
+            occurred_at: A::happened_at(event),
         })
     });
     Ok(NewCommand {
@@ -478,7 +483,7 @@ fn recorded<A: Decide>(
             command_id: envelope.command_id,
             causation_id: envelope.causation_id,
             correlation_id: envelope.correlation_id,
-            occurred_at: envelope.occurred_at,
+            occurred_at: A::happened_at(&payload).unwrap_or(envelope.occurred_at),
             recorded_at: appended.recorded_at,
             metadata: envelope.metadata.clone(),
             payload,

@@ -7,7 +7,10 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use jangbu_events::{RawEvent, Slot};
 use sqlx::PgPool;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use uuid::Uuid;
 
 use crate::clock::Surroundings;
@@ -28,6 +31,14 @@ pub struct Context {
     pub head: Option<watch::Receiver<i64>>,
     /// Term of the leases, usually [`crate::leases::TTL`].
     pub lease_ttl: Duration,
+}
+
+/// Waits until a moment; at once if it has come. (A timer rounds up to whole milliseconds and waits
+/// for the next turn of the driver even then.)
+pub(crate) async fn until(moment: Instant) {
+    if moment > Instant::now() {
+        sleep_until(moment).await;
+    }
 }
 
 /// Which log this is: part of every queue name and message, renewed after a restore.

@@ -1,13 +1,21 @@
 //! Jangbu: an event-sourced commerce backend for Korean online shops. This crate is the shell around
 //! the pure parts: HTTP, the executor, the log, fan-out, timers and the command line.
 
+mod hex;
 pub mod broker;
 pub mod checkout;
 pub mod clock;
 pub mod config;
+pub mod consent;
+pub mod demo;
+pub mod doctor;
 pub mod embedded;
 pub mod executor;
 pub mod feed;
+mod hex;
+pub mod http;
+pub mod import;
+pub mod ip_hash;
 pub mod leases;
 pub mod log;
 pub mod node;
@@ -16,6 +24,7 @@ pub mod portone;
 pub mod processes;
 pub mod relay;
 pub mod sealing;
+pub mod store;
 pub mod telemetry;
 pub mod timers;
 pub mod workers;

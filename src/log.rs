@@ -219,3 +219,54 @@ async fn tell(pool: PgPool, mut head: watch::Receiver<i64>) {
         tokio::time::sleep(NOTIFY_EVERY).await;
     }
 }
+
+/// What [`fence`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fenced {
+    /// The new identity.
+    pub log_id: Uuid,
+    /// Checkpoints that stood above the head and were set back.
+    pub reset: u64,
+}
+
+/// Gives the log a new identity after a restore or a failover, and takes back what stands above its
+/// head: builds that have seen events which are gone are emptied for good and built anew, and the
+/// relay and the process managers go on from the head at most.
+pub async fn fence(db: &mut sqlx::PgConnection, surroundings: &Surroundings) -> sqlx::Result<Fenced> {
+    use sqlx::Connection;
+
+    let mut tx = db.begin().await?;
+    let log_id = surroundings.ids.uuid();
+    sqlx::query!("update log_identity set log_id = $1, fenced_at = $2", log_id, surroundings.now())
+        .execute(&mut *tx)
+        .await?;
+    let head = sql::read_head(&mut tx).await?.position;
+    let relay = sqlx::query!("update relay_checkpoint set position = least(position, $1) where position > $1", head)
+        .execute(&mut *tx)
+        .await?;
+    let processes = sqlx::query!("update process_checkpoints set position = $1 where position > $1", head)
+        .execute(&mut *tx)
+        .await?;
+    let ahead = sqlx::query!(
+        "select distinct b.projection, b.code_version, b.build, b.schema_name
+        from builds b join checkpoints c using (projection, code_version, build)
+        where c.position > $1",
+        head,
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    for build in &ahead {
+        // The next process that starts finds no such build and makes it anew, from the first event.
+        sqlx::query(&format!(r#"drop schema if exists "{}" cascade"#, build.schema_name)).execute(&mut *tx).await?;
+        sqlx::query!(
+            "delete from builds where projection = $1 and code_version = $2 and build = $3",
+            build.projection,
+            build.code_version,
+            build.build,
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    tx.commit().await?;
+    Ok(Fenced { log_id, reset: relay.rows_affected() + processes.rows_affected() + ahead.len() as u64 })
+}

@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 use jangbu_projections::{Registered, builds};
 use sqlx::{
     PgPool,
+    migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::task::JoinSet;
@@ -18,13 +19,15 @@ use crate::{
     embedded::{Embedded, EmbeddedError},
     executor::Executor,
     feed,
+    http::App,
     leases::{self, Keeper},
     log::Log,
     payments::{self, Payments, Shop},
-    portone::{self, Client, ClientConfig, Rereader, RereaderConfig},
+    portone::{self, Client, ClientConfig, Rereader, RereaderConfig, webhook::SecretError},
     processes::{self, RunError},
     relay,
     sealing::Sealer,
+    telemetry::Metrics,
     timers::Timers,
     workers,
 };
@@ -87,6 +90,9 @@ pub enum StartError {
     Portone(#[from] portone::ConfigError),
 }
 
+/// The tables of this version, as steps that lead to them.
+pub static MIGRATOR: Migrator = sqlx::migrate!();
+
 /// A database that is there, and its server if it is ours.
 pub struct Connected {
     /// How to reach it.
@@ -110,7 +116,7 @@ pub async fn connect(config: &Config) -> Result<Connected, StartError> {
 
 /// Brings the tables up to date; several processes may do so at once.
 pub async fn migrate(pool: &PgPool) -> Result<(), StartError> {
-    sqlx::migrate!().run(pool).await?;
+    MIGRATOR.run(pool).await?;
     Ok(())
 }
 
@@ -136,7 +142,8 @@ impl Node {
             builds::ensure(&main_pool, projection, partitions(&config), surroundings.now()).await?;
         }
         let search_path = builds::active_search_path(&main_pool).await?;
-        let query_options = options.clone().options([("search_path", search_path)]);
+        // The driver does not escape spaces in options.
+        let query_options = options.clone().options([("search_path", search_path.replace(' ', ""))]);
         let query_pool = pool(&query_options, (config.db_pool_max / 2).max(2)).await?;
 
         let log = Log::open(options, main_pool, surroundings).await?;
@@ -180,6 +187,11 @@ impl Node {
             tasks.spawn(workers::run(context, roles.projections, shutdown.clone()));
         }
         tasks
+    }
+
+    /// What HTTP answers with. Fails on webhook secrets that cannot be used.
+    pub fn app(&self, metrics: Option<Metrics>) -> Result<App, SecretError> {
+        App::try_new(self, metrics)
     }
 
     /// What relay and workers need.

@@ -10,7 +10,8 @@ use jangbu_domain::{
     payment::{ObservedCancellation, PaidFacts},
 };
 use jangbu_events::{
-    AggregateId, ChannelType, Event, Metadata, OrderId, PaymentId, RefundReason, Timestamp, personal::PersonalError,
+    AggregateId, ChannelType, Event, Metadata, OrderId, PaymentId, PaymentMeans, RefundReason, Timestamp,
+    personal::PersonalError,
 };
 use uuid::Uuid;
 
@@ -172,19 +173,17 @@ impl Payments {
             payment_id,
             transaction_id: seen.transaction_id.clone(),
             live_shop: self.live,
-            // A channel that does not say so moves no real money.
-            channel: if seen.channel_type == portone::ChannelType::Live {
-                ChannelType::Live
-            } else {
-                ChannelType::Test
-            },
             currency: seen.currency.clone(),
             total: seen.amount.total,
             status: self.status(order_id, known, seen).await?,
             paid: paid_facts(seen),
             cancellations: succeeded(seen),
         };
-        let mut envelope = CommandEnvelope::new(command_id(payment_id, seen), metadata, occurred_at(seen));
+        let mut envelope = CommandEnvelope::new(
+            command_id(payment_id, seen),
+            metadata,
+            self.executor.log().surroundings().now(),
+        );
         envelope.correlation_id = Some(order_id.uuid());
         let command = PaymentCommand::Observe(Box::new(observation));
         let committed = self.executor.execute::<Payment>(payment_id, command, envelope).await?;
@@ -214,7 +213,7 @@ impl Payments {
                 failed_at: seen.failed_at.unwrap_or(seen.status_changed_at),
                 pg_code: seen.failure.as_ref().and_then(|failure| failure.pg_code.clone()),
             },
-            (PaymentStatus::VirtualAccountIssued, Some(account)) if known.account().is_none() => {
+            (PaymentStatus::VirtualAccountIssued, Some(account)) if known.money().is_none() => {
                 let order = self.executor.load::<Order>(order_id).await?;
                 let key_id = order.state.details().map(|details| details.orderer.key_id);
                 let key = match key_id {
@@ -255,30 +254,33 @@ fn command_id(payment_id: PaymentId, seen: &portone::Payment) -> Uuid {
     Uuid::new_v5(&payment_id.uuid(), state.as_bytes())
 }
 
-/// When it happened, by PortOne's clock.
-fn occurred_at(seen: &portone::Payment) -> Timestamp {
-    seen.paid_at.unwrap_or(seen.status_changed_at)
-}
-
 fn paid_facts(seen: &portone::Payment) -> Option<PaidFacts> {
     let paid = match seen.status {
         PaymentStatus::Paid | PaymentStatus::PartialCancelled => true,
         PaymentStatus::Cancelled => seen.paid_at.is_some(),
         _ => false,
     };
+    let method = seen.method.as_ref();
     paid.then(|| PaidFacts {
         paid_at: seen.paid_at.unwrap_or(seen.status_changed_at),
-        method: seen
-            .method
-            .as_ref()
-            .map_or_else(|| "unknown".to_owned(), |method| method.kind.clone()),
-        provider: seen
-            .method
-            .as_ref()
-            .and_then(|method| method.provider.clone().or_else(|| method.issuer.clone())),
-        pg_provider: seen.pg_provider.clone(),
-        pg_tx_id: seen.pg_tx_id.clone(),
-        receipt_url: seen.receipt_url.clone(),
+        tax_free: seen.amount.tax_free,
+        vat: seen.amount.vat,
+        discount: seen.amount.discount,
+        means: PaymentMeans {
+            method: method.map_or_else(|| "unknown".to_owned(), |method| method.kind.clone()),
+            provider: method.and_then(|method| method.provider.clone()),
+            issuer: method.and_then(|method| method.issuer.clone()),
+            installment_months: method.and_then(|method| method.installment_months),
+            approval_number: method.and_then(|method| method.approval_number.clone()),
+            // A channel that does not say so moves no real money.
+            channel: if seen.channel_type == portone::ChannelType::Live {
+                ChannelType::Live
+            } else {
+                ChannelType::Test
+            },
+            pg_provider: seen.pg_provider.clone(),
+            pg_tx_id: seen.pg_tx_id.clone(),
+        },
     })
 }
 
@@ -291,6 +293,9 @@ fn succeeded(seen: &portone::Payment) -> Vec<ObservedCancellation> {
             cancelled_at: one.cancelled_at.unwrap_or(one.requested_at),
             id: one.id.clone(),
             amount: one.total_amount,
+            tax_free: one.tax_free_amount,
+            vat: one.vat_amount,
+            trigger: one.trigger.clone(),
         })
         .collect()
 }

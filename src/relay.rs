@@ -15,7 +15,7 @@ use lapin::{
 use sqlx::PgPool;
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -41,7 +41,7 @@ const TOPOLOGY_EVERY: Duration = Duration::from_secs(1);
 /// A confirm that takes longer will not come.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(15);
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
-const PAUSE_LAST: Duration = Duration::from_secs(10);
+const PAUSE_LAST: Duration = Duration::from_secs(3);
 
 /// Why a leader had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -203,7 +203,7 @@ impl Leader<'_> {
                         return Ok(End::LeaseLost);
                     }
                 }
-                () = sleep_until(next_at.unwrap_or_else(Instant::now)), if next_at.is_some() => self.round().await?,
+                () = feed::until(next_at.unwrap_or_else(Instant::now)), if next_at.is_some() => self.round().await?,
                 () = changed(&mut head) => {}
             }
         }

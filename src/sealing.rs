@@ -45,17 +45,18 @@ pub enum SealError {
 pub struct Sealer {
     live: XChaCha20Poly1305,
     hold: XChaCha20Poly1305,
-    phones: [u8; 32],
 }
 
 /// A data key in clear. Lives only in memory.
 pub struct DataKey {
     id: Uuid,
     cipher: XChaCha20Poly1305,
+    /// For the phone's hash: of the data key, so that a new master key leaves it as it is.
+    phones: [u8; 32],
 }
 
 impl Sealer {
-    /// Derives the live, hold and look-up keys from the master key.
+    /// Derives the live and the hold key from the master key.
     pub fn new(master_key: &[u8; 32]) -> Self {
         let derived = Hkdf::<Sha256>::new(None, master_key);
         let derive = |purpose: &str| {
@@ -68,7 +69,6 @@ impl Sealer {
         Self {
             live: cipher(&derive("jangbu personal live v1")),
             hold: cipher(&derive("jangbu personal hold v1")),
-            phones: derive("jangbu phone look-up v1"),
         }
     }
 
@@ -83,21 +83,16 @@ impl Sealer {
     ) -> (DataKey, NewPersonalKey) {
         let id = surroundings.ids.uuid();
         let key: [u8; 32] = surroundings.bytes();
+        let data_key = DataKey::new(id, &key);
         let row = NewPersonalKey {
             key_id: id,
             person_id,
             retention_class,
             live: encrypt(&self.live, surroundings, &key, id.as_bytes()),
             hold: encrypt(&self.hold, surroundings, &key, id.as_bytes()),
-            phone_hash: phone.map(|phone| self.phone_hash(id, phone)),
+            phone_hash: phone.map(|phone| data_key.phone_hash(phone)),
         };
-        (
-            DataKey {
-                id,
-                cipher: cipher(&key),
-            },
-            row,
-        )
+        (data_key, row)
     }
 
     /// The data key of that id; `None` once it is destroyed.
@@ -114,18 +109,7 @@ impl Sealer {
         .fetch_all(db)
         .await?;
         rows.into_iter()
-            .map(|row| {
-                let corrupt = SealError::Corrupt { key_id: row.key_id };
-                let key = decrypt(&self.live, &row.wrapped_key, row.key_id.as_bytes()).ok_or(corrupt)?;
-                let key: [u8; 32] = key.try_into().map_err(|_| SealError::Corrupt { key_id: row.key_id })?;
-                Ok((
-                    row.key_id,
-                    DataKey {
-                        id: row.key_id,
-                        cipher: cipher(&key),
-                    },
-                ))
-            })
+            .map(|row| Ok((row.key_id, self.unwrap(row.key_id, &row.wrapped_key)?)))
             .collect()
     }
 
@@ -145,25 +129,50 @@ impl Sealer {
     /// Whether the person of a key gave this phone; `false` once the key is destroyed. The same
     /// work is done for a hit, a miss and an unknown key.
     pub async fn phone_matches(&self, db: &PgPool, key_id: Uuid, phone: &Phone) -> Result<bool, SealError> {
-        let known = sqlx::query_scalar!("select phone_hash from personal_keys where key_id = $1", key_id)
-            .fetch_optional(db)
-            .await?
-            .flatten();
-        let given = self.phone_hash(key_id, phone);
+        let row = sqlx::query!(
+            "select wrapped_key, phone_hash from personal_keys where key_id = $1",
+            key_id
+        )
+        .fetch_optional(db)
+        .await?;
+        let (key, known) = match row {
+            Some(row) => (self.unwrap(key_id, &row.wrapped_key)?, row.phone_hash),
+            None => (DataKey::new(key_id, &[0; 32]), None),
+        };
+        let given = key.phone_hash(phone);
         let known = known.unwrap_or_else(|| vec![0; given.len()]);
         Ok(subtle::ConstantTimeEq::ct_eq(known.as_slice(), given.as_slice()).into())
     }
 
-    /// Keyed with the key id too, so that equal phones of two orders cannot be seen to be equal.
-    fn phone_hash(&self, key_id: Uuid, phone: &Phone) -> Vec<u8> {
-        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.phones).expect("any key length will do");
-        mac.update(key_id.as_bytes());
-        mac.update(phone.as_str().as_bytes());
-        mac.finalize().into_bytes().to_vec()
+    fn unwrap(&self, key_id: Uuid, wrapped: &[u8]) -> Result<DataKey, SealError> {
+        let key = decrypt(&self.live, wrapped, key_id.as_bytes()).ok_or(SealError::Corrupt { key_id })?;
+        let key: [u8; 32] = key.try_into().map_err(|_| SealError::Corrupt { key_id })?;
+        Ok(DataKey::new(key_id, &key))
     }
 }
 
 impl DataKey {
+    fn new(id: Uuid, key: &[u8; 32]) -> Self {
+        let mut phones = [0; 32];
+        let derived = Hkdf::<Sha256>::new(None, key);
+        derived
+            .expand(b"jangbu phone look-up v1", &mut phones)
+            .expect("32 bytes can be derived");
+        Self {
+            id,
+            cipher: cipher(key),
+            phones,
+        }
+    }
+
+    /// Keyed by the person's own data key, so that equal phones of two orders cannot be seen to be
+    /// equal, and a destroyed key takes the hash with it.
+    fn phone_hash(&self, phone: &Phone) -> Vec<u8> {
+        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.phones).expect("any key length will do");
+        mac.update(phone.as_str().as_bytes());
+        mac.finalize().into_bytes().to_vec()
+    }
+
     /// As in [`Sealed`].
     pub const fn id(&self) -> Uuid {
         self.id
@@ -230,6 +239,11 @@ mod tests {
 
     use super::*;
 
+    const WRAPPED: &str =
+        "YRgw02QaaPlKaQ3MJdH0sNrJSDJawY9tK4/augIrVMfNU3ez69dKelhWYmcA6QPh1aLudVgxKgwVKPZdK6AhUhSXO7M2iI5W";
+    const ORDERER: &str = "0yVkNxc18yxUdD3F4k0qQTsVlYTBIm32rIVW2rX0WtEZhW+ysomyWrmee92YoE/ZAWcvO6nt9u+i9aKNbN8RKjm0onRS25CgDgGpMktH+Ah2Ew2m3l8WHZurGQvz5HhXDCg7qk4l4kkTnIosC6fP";
+    const PHONE_HASH: &str = "OtmoMqsX4Qzqyf2LpwcKrrcwVvDdwwEyEhirFTZiLfQ=";
+
     fn name() -> PersonName {
         "홍길동".parse().expect("a name")
     }
@@ -240,11 +254,11 @@ mod tests {
         let sealer = Sealer::new(&[7; 32]);
         let (key, _) = sealer.new_key(&surroundings, "ord_1".into(), "RET_CONTRACT", None);
         let (other, _) = sealer.new_key(&surroundings, "ord_2".into(), "RET_CONTRACT", None);
-        let sealed = key.seal(&surroundings, "orderer", &name());
-        assert_eq!(key.open("orderer", &sealed).expect("it opens"), name());
-        assert!(key.open("recipient", &sealed).is_err());
-        assert!(other.open("orderer", &sealed).is_err());
-        assert!(!sealed.ciphertext.contains("홍길동"));
+        let ciphertext = key.seal(&surroundings, "orderer", &name());
+        assert_eq!(key.open("orderer", &ciphertext).expect("it opens"), name());
+        assert!(key.open("recipient", &ciphertext).is_err());
+        assert!(other.open("orderer", &ciphertext).is_err());
+        assert!(!ciphertext.ciphertext.contains("홍길동"));
     }
 
     #[test]
@@ -266,5 +280,22 @@ mod tests {
         assert!(decrypt(&sealer.hold, &row.hold, row.key_id.as_bytes()).is_some());
         assert!(decrypt(&sealer.live, &row.hold, row.key_id.as_bytes()).is_none());
         assert!(decrypt(&Sealer::new(&[8; 32]).live, &row.live, row.key_id.as_bytes()).is_none());
+    }
+
+    /// Pinned: events and key rows in old logs were written like this.
+    #[test]
+    fn what_was_sealed_long_ago_still_opens() {
+        let sealer = Sealer::new(&[7; 32]);
+        let key_id = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_00aa);
+        let wrapped = STANDARD.decode(WRAPPED).expect("base64");
+        let key = sealer.unwrap(key_id, &wrapped).expect("the data key unwraps");
+        let orderer: jangbu_events::Orderer = key
+            .open("orderer", &Sealed::new(key_id, ORDERER.to_owned()))
+            .expect("the orderer opens");
+        assert_eq!(
+            (orderer.name.as_str(), orderer.phone.as_str()),
+            ("홍길동", "+821012345678")
+        );
+        assert_eq!(STANDARD.encode(key.phone_hash(&orderer.phone)), PHONE_HASH);
     }
 }

@@ -1,14 +1,20 @@
 //! Logs to stderr and metrics for `/metrics`. Set up once, by `main`.
 
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, time::Duration};
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, util::SubscriberInitExt as _};
 
 use crate::config::LogFormat;
 
 /// What is logged without `RUST_LOG`: our own affairs, and of the libraries only what went wrong.
-const FILTER: &str = "info,hyper=warn,lapin=warn,sqlx=warn,tower_http=warn";
+pub const FILTER: &str = "info,hyper=warn,lapin=warn,sqlx=warn,tower_http=warn";
+/// What is logged instead by commands that say themselves what they do.
+pub const FILTER_QUIET: &str = "warn";
+
+/// How long samples of histograms may wait to be folded.
+const FOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// Upper bounds in seconds of every histogram whose name ends in `_seconds`: fine where commands are (0.3 ms), coarse
 /// where rebuilds are.
@@ -30,10 +36,10 @@ pub enum TelemetryError {
     Metrics(#[from] BuildError),
 }
 
-/// Sends log lines to stderr, so that stdout stays for data; filtered by `RUST_LOG`. Text has colours on a terminal,
-/// unless `NO_COLOR` is set.
-pub fn init_logs(format: LogFormat) -> Result<(), TelemetryError> {
-    let filter = filter(std::env::var("RUST_LOG").ok().as_deref())?;
+/// Sends log lines to stderr, so that stdout stays for data; filtered by `RUST_LOG`, or by `default` without it. Text
+/// has colours on a terminal, unless `NO_COLOR` is set.
+pub fn init_logs(format: LogFormat, default: &str) -> Result<(), TelemetryError> {
+    let filter = filter(std::env::var("RUST_LOG").ok().as_deref(), default)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -54,9 +60,9 @@ pub fn init_logs(format: LogFormat) -> Result<(), TelemetryError> {
     set.map_err(|_| TelemetryError::LoggingTwice)
 }
 
-fn filter(given: Option<&str>) -> Result<EnvFilter, TelemetryError> {
+fn filter(given: Option<&str>, default: &str) -> Result<EnvFilter, TelemetryError> {
     match given.map(str::trim) {
-        None | Some("") => Ok(EnvFilter::new(FILTER)),
+        None | Some("") => Ok(EnvFilter::new(default)),
         Some(given) => EnvFilter::try_new(given).map_err(|error| TelemetryError::Filter(error.to_string())),
     }
 }
@@ -84,9 +90,15 @@ impl Metrics {
         self.0.render()
     }
 
-    /// Folds the samples that histograms have gathered. To be called every few seconds, for nobody may be scraping.
-    pub fn fold(&self) {
-        self.0.run_upkeep();
+    /// Folds every few seconds what histograms have gathered, until `shutdown`: nobody may be scraping, and samples
+    /// would pile up without end.
+    pub async fn keep_folded(self, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(FOLD_EVERY) => self.0.run_upkeep(),
+            }
+        }
     }
 }
 
@@ -100,14 +112,12 @@ mod tests {
 
     #[test]
     fn a_filter_that_does_not_parse_is_named() {
-        assert_eq!(filter(None).unwrap().to_string().split(',').count(), 5);
-        assert_eq!(
-            filter(Some(" ")).unwrap().to_string(),
-            filter(None).unwrap().to_string()
-        );
-        assert_eq!(filter(Some("jangbu=debug")).unwrap().to_string(), "jangbu=debug");
+        let of = |given| filter(given, FILTER);
+        assert_eq!(of(None).unwrap().to_string().split(',').count(), 5);
+        assert_eq!(of(Some(" ")).unwrap().to_string(), of(None).unwrap().to_string());
+        assert_eq!(of(Some("jangbu=debug")).unwrap().to_string(), "jangbu=debug");
         assert!(
-            filter(Some("jangbu=loud"))
+            of(Some("jangbu=loud"))
                 .unwrap_err()
                 .to_string()
                 .starts_with("RUST_LOG is not a filter")

@@ -2,6 +2,8 @@
 //! that order came to nothing.
 
 mod contents;
+#[cfg(test)]
+mod tests;
 
 use cqrs_es::{Aggregate, event_sink::EventSink};
 use jangbu_events::{

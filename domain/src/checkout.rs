@@ -14,10 +14,12 @@
 //! that causes them, so doing them again changes nothing.
 
 mod react;
+#[cfg(test)]
+mod tests;
 
 use jangbu_events::{
-    AggregateId, CartEvent, CartId, Event, OrderEvent, OrderId, OrderLine, PayMethod, PaymentEvent, PaymentId,
-    Recorded, ReleaseReason, Shortage, Sku, StockEvent, StockItemId, Timestamp,
+    CartEvent, CartId, Event, Money, OrderEvent, OrderId, OrderLine, PayMethod, PaymentEvent, PaymentId, Recorded,
+    ReleaseReason, Shortage, Sku, StockEvent, StockItemId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -45,6 +47,8 @@ struct Placed {
     event_id: Uuid,
     cart_id: CartId,
     order_name: String,
+    /// The part of the total that carries no VAT.
+    tax_free: Money,
     pay_method: PayMethod,
     lines: Vec<Line>,
     fate: Fate,
@@ -163,31 +167,34 @@ impl Checkout {
         "stock.hold_refused",
     ];
 
-    /// Whose checkout an event belongs to; `None` for events that belong to none. Events that name
-    /// no order belong to the one that their correlation id is made of.
+    /// Whose checkout an event belongs to; `None` for events that belong to none.
     pub fn key(event: &Recorded<Event>) -> Option<OrderId> {
         match &event.payload {
             Event::Cart(CartEvent::CheckedOut { order_id, .. })
-            | Event::Payment(PaymentEvent::Confirmed { order_id, .. } | PaymentEvent::Cancelled { order_id, .. })
+            | Event::Payment(
+                PaymentEvent::Confirmed { order_id, .. }
+                | PaymentEvent::Cancelled { order_id, .. }
+                | PaymentEvent::VirtualAccountIssued { order_id, .. }
+                | PaymentEvent::CancellationRequested { order_id, .. },
+            )
             | Event::Stock(StockEvent::Held { order_id, .. } | StockEvent::HoldRefused { order_id, .. }) => {
                 Some(*order_id)
             }
-            Event::Order(OrderEvent::Imported { .. } | OrderEvent::Refunded { .. }) => None,
-            Event::Order(_) => event.id().ok(),
-            Event::Payment(PaymentEvent::VirtualAccountIssued { .. } | PaymentEvent::CancellationRequested { .. }) => {
-                event.correlation_id.map(OrderId::from_uuid)
+            Event::Order(order) if !matches!(order, OrderEvent::Imported { .. } | OrderEvent::Refunded { .. }) => {
+                event.id().ok()
             }
-            Event::Cart(_) | Event::Payment(_) | Event::Stock(_) | Event::Product(_) => None,
+            Event::Order(_) | Event::Cart(_) | Event::Payment(_) | Event::Stock(_) | Event::Product(_) => None,
         }
     }
 }
 
 impl Placed {
-    fn new(event_id: Uuid, cart_id: CartId, pay_method: PayMethod, lines: &[OrderLine]) -> Self {
+    fn new(event_id: Uuid, cart_id: CartId, pay_method: PayMethod, tax_free: Money, lines: &[OrderLine]) -> Self {
         Self {
             event_id,
             cart_id,
             order_name: order_name(lines),
+            tax_free,
             pay_method,
             lines: lines
                 .iter()

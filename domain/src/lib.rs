@@ -8,6 +8,8 @@
 
 pub mod cart;
 pub mod checkout;
+#[cfg(test)]
+mod fixtures;
 pub mod order;
 pub mod order_name;
 pub mod payment;
@@ -16,7 +18,7 @@ pub mod product;
 pub mod stock_item;
 
 use cqrs_es::Aggregate;
-use jangbu_events::{AggregateId, Event};
+use jangbu_events::{AggregateId, Event, Timestamp};
 use uuid::Uuid;
 
 pub use cart::{Cart, CartCommand, CartError};
@@ -47,6 +49,11 @@ pub trait Decide:
     /// What follows from `command` in this state: events, in order, to be folded by
     /// [`Aggregate::apply`]. Depends on nothing but its arguments.
     fn decide(&self, command: &Self::Command) -> Result<Vec<Self::Event>, Self::Error>;
+
+    /// When an event happened in the world, where its payload knows better than the command's time.
+    fn happened_at(_event: &Self::Event) -> Option<Timestamp> {
+        None
+    }
 
     /// What the slot of a stream is made of (`Slot::of`), asked when `command` begins that stream.
     /// The streams of one purchase share the cart's bits, those of one product the product's.

@@ -6,13 +6,15 @@
 
 mod decide;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
 use cqrs_es::{Aggregate, event_sink::EventSink};
 use jangbu_events::{
-    AggregateId, CancelReason, CartId, Consents, Money, OrderEvent, OrderId, OrderLine, OrderTotals, Orderer, Owner,
-    PayMethod, PaymentId, Recipient, Sealed, Shortage, Timestamp, order::ExtensionReason,
+    AggregateId, CancelReason, CartId, ChannelType, Consents, Money, OrderEvent, OrderId, OrderLine, OrderTotals,
+    Orderer, Owner, PayMethod, PaymentId, Recipient, Sealed, Shortage, Timestamp, order::ExtensionReason,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -46,6 +48,8 @@ pub enum OrderCommand {
         paid: Money,
         /// When, by PortOne's clock.
         paid_at: Timestamp,
+        /// Real money or play money.
+        channel: ChannelType,
     },
     /// Money went back to the buyer. Money of a payment that did not pay for this order is none of
     /// its business and makes no event.
@@ -178,6 +182,10 @@ impl Aggregate for Order {
 impl Decide for Order {
     type Id = OrderId;
 
+    fn happened_at(event: &OrderEvent) -> Option<Timestamp> {
+        event.happened_at()
+    }
+
     fn decide(&self, command: &OrderCommand) -> Result<Vec<OrderEvent>, OrderError> {
         match (self, command) {
             (_, OrderCommand::Import(import)) => self.import(import),
@@ -192,8 +200,9 @@ impl Decide for Order {
                     payment_id,
                     paid,
                     paid_at,
+                    channel,
                 },
-            ) => Ok(self.confirm(*payment_id, *paid, *paid_at)),
+            ) => Ok(self.confirm(*payment_id, *paid, *paid_at, *channel)),
             (
                 _,
                 OrderCommand::RecordRefund {

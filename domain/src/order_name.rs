@@ -1,5 +1,8 @@
 //! What the payment window calls an order.
 
+#[cfg(test)]
+mod tests;
+
 use jangbu_events::OrderLine;
 
 /// The most bytes of UTF-8 that every PG behind PortOne takes (PROTOCOL A6).

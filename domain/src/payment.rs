@@ -6,10 +6,12 @@
 
 mod observe;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use cqrs_es::{Aggregate, event_sink::EventSink};
 use jangbu_events::{
-    AggregateId, CartId, ChannelType, Money, OrderId, PayMethod, PaymentEvent, PaymentId, RefundReason, Sealed,
+    AggregateId, CartId, Money, OrderId, PayMethod, PaymentEvent, PaymentId, PaymentMeans, RefundReason, Sealed,
     Timestamp, personal::AccountNumber,
 };
 use serde::{Deserialize, Serialize};
@@ -29,9 +31,11 @@ pub enum PaymentCommand {
         cart_id: CartId,
         /// To the won.
         due: Money,
+        /// The part of it that carries no VAT.
+        tax_free: Money,
         /// How the buyer wants to pay.
         pay_method: PayMethod,
-        /// What the payment window shows: [`crate::order_name`].
+        /// What the payment window shows: [`crate::order_name()`].
         order_name: String,
     },
     /// This is what PortOne says.
@@ -66,8 +70,6 @@ pub struct Observation {
     pub transaction_id: String,
     /// Whether this shop takes real money alone.
     pub live_shop: bool,
-    /// Whether the channel moves real money.
-    pub channel: ChannelType,
     /// ISO 4217 code in PortOne's words.
     pub currency: String,
     /// What was asked for, `amount.total`, in the smallest unit of `currency`.
@@ -105,21 +107,19 @@ pub enum Observed {
     Paid,
 }
 
-/// How money came.
+/// Money that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaidFacts {
     /// When, by PortOne's clock.
     pub paid_at: Timestamp,
-    /// `card`, `virtual_account`, `transfer`, `easy_pay` …, or `unknown`.
-    pub method: String,
-    /// Card issuer, bank or easy-pay provider, if told.
-    pub provider: Option<String>,
-    /// The PG behind PortOne, if told.
-    pub pg_provider: Option<String>,
-    /// The PG's id of it, if told.
-    pub pg_tx_id: Option<String>,
-    /// Where the buyer sees the slip, if told.
-    pub receipt_url: Option<String>,
+    /// The part that carries no VAT.
+    pub tax_free: i64,
+    /// The VAT inside, if told.
+    pub vat: Option<i64>,
+    /// What the payment side took off.
+    pub discount: i64,
+    /// How it came.
+    pub means: PaymentMeans,
 }
 
 /// Money that went back, whoever asked for it.
@@ -131,6 +131,12 @@ pub struct ObservedCancellation {
     pub id: String,
     /// How much, in the smallest unit of the payment's currency.
     pub amount: i64,
+    /// The part of it that carries no VAT.
+    pub tax_free: i64,
+    /// The VAT inside it.
+    pub vat: i64,
+    /// Who began it, in PortOne's words, if told.
+    pub trigger: Option<String>,
 }
 
 /// Why a payment refused.
@@ -192,17 +198,23 @@ impl Aggregate for Payment {
 impl Decide for Payment {
     type Id = PaymentId;
 
+    fn happened_at(event: &PaymentEvent) -> Option<Timestamp> {
+        event.happened_at()
+    }
+
     fn decide(&self, command: &PaymentCommand) -> Result<Vec<PaymentEvent>, PaymentError> {
         match command {
             PaymentCommand::Request {
                 order_id,
                 cart_id: _,
                 due,
+                tax_free,
                 pay_method,
                 order_name,
             } => self.ask(&Request {
                 order_id: *order_id,
                 due: *due,
+                tax_free: *tax_free,
                 pay_method: *pay_method,
                 order_name: order_name.clone(),
             }),
@@ -237,6 +249,7 @@ impl Payment {
             None => Ok(vec![PaymentEvent::Requested {
                 order_id: request.order_id,
                 due: request.due,
+                tax_free: request.tax_free,
                 pay_method: request.pay_method,
                 order_name: request.order_name.clone(),
             }]),
@@ -251,10 +264,8 @@ impl Payment {
         amount: Option<i64>,
         reason: RefundReason,
     ) -> Result<Vec<PaymentEvent>, PaymentError> {
-        if matches!(self, Self::NotRequested) {
-            return Err(PaymentError::NotRequested);
-        }
-        let (_, returned) = self.money().ok_or(PaymentError::NotPaid)?;
+        let request = self.request().ok_or(PaymentError::NotRequested)?;
+        let (received, returned) = self.money().ok_or(PaymentError::NotPaid)?;
         let left = self.refundable();
         let covered = returned.open.as_ref().is_some_and(|open| open.outstanding >= left);
         if left <= 0 || covered || returned.requested.contains(refund_id) {
@@ -271,8 +282,11 @@ impl Payment {
             return Err(PaymentError::RefundInProgress);
         }
         Ok(vec![PaymentEvent::CancellationRequested {
+            order_id: request.order_id,
             refund_id: refund_id.to_owned(),
             amount,
+            tax_free: request.tax_free_share(amount, left, &returned.cancellations),
+            currency: received.currency.clone(),
             cancellable: left,
             reason,
         }])
@@ -280,10 +294,14 @@ impl Payment {
 
     fn record_refund_failure(&self, refund_id: &str, code: &str, pg_code: Option<&String>) -> Vec<PaymentEvent> {
         let open = self.money().and_then(|(_, returned)| returned.open.as_ref());
-        if open.is_none_or(|open| open.refund_id != refund_id) {
+        let Some(request) = self
+            .request()
+            .filter(|_| open.is_some_and(|open| open.refund_id == refund_id))
+        else {
             return Vec::new();
-        }
+        };
         vec![PaymentEvent::CancellationFailed {
+            order_id: request.order_id,
             refund_id: refund_id.to_owned(),
             code: code.to_owned(),
             pg_code: pg_code.cloned(),

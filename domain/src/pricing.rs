@@ -1,5 +1,8 @@
 //! What a purchase costs: sums over its lines, and the VAT inside them (KOREA M1 to M4).
 
+#[cfg(test)]
+mod tests;
+
 use jangbu_events::{Money, OrderLine, OrderTotals, Sku, TaxClass};
 
 /// Why lines cannot be priced.

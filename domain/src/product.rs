@@ -1,6 +1,9 @@
 //! A product of the range: what it is called, what it costs, and whether shoppers see it. Its stock
 //! is another aggregate ([`crate::stock_item`]), so that selling never contends with describing.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use cqrs_es::{Aggregate, event_sink::EventSink};

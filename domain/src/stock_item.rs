@@ -1,10 +1,13 @@
 //! The stock of one product. Orders hold what they want until they are paid for or given up; what
 //! is held never exceeds what is there, whatever the history.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use cqrs_es::{Aggregate, event_sink::EventSink};
-use jangbu_events::{AggregateId, OrderId, ReleaseReason, Sku, StockEvent, StockItemId, Timestamp};
+use jangbu_events::{AdjustReason, AggregateId, OrderId, ReleaseReason, Sku, StockEvent, StockItemId, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -48,8 +51,8 @@ pub enum StockCommand {
         sku: Sku,
         /// To add, or to take away when negative; none makes no event.
         delta: i64,
-        /// Why, in the operator's words.
-        reason: String,
+        /// Why.
+        reason: AdjustReason,
     },
     /// An order wants some. Too few is an answer, not an error: [`StockEvent::HoldRefused`].
     Hold {
@@ -242,7 +245,7 @@ impl Decide for StockItem {
                 Ok(vec![StockEvent::Adjusted {
                     sku: sku.clone(),
                     delta: *delta,
-                    reason: reason.clone(),
+                    reason: *reason,
                     on_hand,
                     available: on_hand - self.held,
                 }])

@@ -11,6 +11,7 @@ use crate::{
 /// A cart is filled, checked out into one order at a time, and reopened when that order came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type")]
+#[expect(clippy::large_enum_variant, reason = "a batch holds few carts that are checked out")]
 pub enum CartEvent {
     /// Somebody took a cart.
     #[serde(rename = "cart.opened")]

@@ -30,9 +30,9 @@ pub use order::{
     CancelReason, Consents, LineShare, OrderEvent, OrderLine, OrderTotals, Owner, PayMethod, RejectReason, Shortage,
     TaxClass,
 };
-pub use payment::{ChannelType, PaymentEvent, RefundReason, RefuseReason};
+pub use payment::{ChannelType, PaymentEvent, PaymentMeans, RefundReason, RefuseReason};
 pub use personal::{Email, Orderer, PersonName, Phone, Postcode, Recipient};
 pub use product::ProductEvent;
 pub use sealed::Sealed;
 pub use sku::Sku;
-pub use stock::{ReleaseReason, StockEvent};
+pub use stock::{AdjustReason, ReleaseReason, StockEvent};

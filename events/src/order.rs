@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 
-use crate::{CartId, CustomerId, LineId, Money, Orderer, PaymentId, ProductId, Recipient, Sealed, Sku, Timestamp};
+use crate::{
+    CartId, ChannelType, CustomerId, LineId, Money, Orderer, PaymentId, ProductId, Recipient, Sealed, Sku, Timestamp,
+};
 
 /// An order waits for its stock, then for its payment, and ends confirmed, cancelled, refused or expired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +66,8 @@ pub enum OrderEvent {
         paid: Money,
         /// When, by PortOne's clock.
         paid_at: Timestamp,
+        /// Real money or play money: what a shop sold before it went live is no revenue.
+        channel: ChannelType,
         /// Its number, for readers of this event alone.
         order_number: String,
         /// What was sold at which price.
@@ -212,6 +216,8 @@ pub struct Consents {
     pub privacy: bool,
     /// Which wording was shown.
     pub privacy_version: String,
+    /// SHA-256 of that wording, 64 hex digits: a version's name alone proves nothing.
+    pub privacy_text_sha256: String,
 }
 
 /// How the orderer wants to pay; the names are PortOne's (PROTOCOL D1).
@@ -302,6 +308,21 @@ impl DomainEvent for OrderEvent {
 }
 
 impl OrderEvent {
+    /// When it happened in the world, where that is not when the shop learnt it.
+    pub const fn happened_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Confirmed { paid_at: at, .. } | Self::Refunded { cancelled_at: at, .. } => Some(*at),
+            Self::Placed { .. }
+            | Self::AwaitingPayment { .. }
+            | Self::DeadlineExtended { .. }
+            | Self::PaymentRejected { .. }
+            | Self::Cancelled { .. }
+            | Self::Refused { .. }
+            | Self::Expired {}
+            | Self::Imported { .. } => None,
+        }
+    }
+
     /// The stored name, as in the `event_type` column.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -17,6 +17,8 @@ pub enum PaymentEvent {
         order_id: OrderId,
         /// To the won.
         due: Money,
+        /// The part of `due` that carries no VAT.
+        tax_free: Money,
         /// How the buyer wants to pay.
         pay_method: PayMethod,
         /// What the payment window shows, at most 40 bytes.
@@ -25,6 +27,8 @@ pub enum PaymentEvent {
     /// The buyer was given an account number; the money is not there yet.
     #[serde(rename = "payment.virtual_account_issued")]
     VirtualAccountIssued {
+        /// For which order.
+        order_id: OrderId,
         /// PortOne's id of the attempt.
         transaction_id: String,
         /// PortOne's name of the bank (`SHINHAN`), if told.
@@ -43,24 +47,22 @@ pub enum PaymentEvent {
         transaction_id: String,
         /// Equals what was due.
         paid: Money,
+        /// The part of `paid` that carries no VAT, in PortOne's words.
+        tax_free: Money,
+        /// The VAT inside `paid`, if told.
+        vat: Option<Money>,
+        /// What the payment side took off: the buyer's means was charged `paid` less this.
+        discount: Money,
         /// When, by PortOne's clock.
         paid_at: Timestamp,
-        /// `card`, `virtual_account`, `transfer`, `easy_pay` …, or `unknown`.
-        method: String,
-        /// Card issuer, bank or easy-pay provider, in PortOne's words, if told.
-        provider: Option<String>,
-        /// Real money or play money.
-        channel: ChannelType,
-        /// The PG behind PortOne (`TOSSPAYMENTS`), if told.
-        pg_provider: Option<String>,
-        /// The PG's id of it, if told.
-        pg_tx_id: Option<String>,
-        /// Where the buyer sees the slip, if told.
-        receipt_url: Option<String>,
+        /// How it came.
+        means: PaymentMeans,
     },
     /// An attempt failed; the buyer may try again under the same id.
     #[serde(rename = "payment.failed")]
     Failed {
+        /// For which order.
+        order_id: OrderId,
         /// PortOne's id of the attempt.
         transaction_id: String,
         /// When, by PortOne's clock.
@@ -85,15 +87,24 @@ pub enum PaymentEvent {
         paid_currency: String,
         /// When, by PortOne's clock.
         paid_at: Timestamp,
+        /// How it came.
+        means: PaymentMeans,
     },
     /// The shop means to give money back. Written before PortOne is asked: `refund_id` is the
     /// `Idempotency-Key` of that request.
     #[serde(rename = "payment.cancellation_requested")]
     CancellationRequested {
+        /// Of which order.
+        order_id: OrderId,
         /// `refund-` and 32 hex digits.
         refund_id: String,
-        /// How much, in the smallest unit of the payment's currency.
+        /// How much, in the smallest unit of `currency`.
         amount: i64,
+        /// The part of `amount` that carries no VAT: decided here, so that the request is the same
+        /// however often it is sent.
+        tax_free: i64,
+        /// ISO 4217 code of the payment.
+        currency: String,
         /// What could be cancelled at that moment, sent along as PortOne's compare-and-set.
         cancellable: i64,
         /// Why.
@@ -102,6 +113,8 @@ pub enum PaymentEvent {
     /// PortOne refused to give money back; an operator must look.
     #[serde(rename = "payment.cancellation_failed")]
     CancellationFailed {
+        /// Of which order.
+        order_id: OrderId,
         /// Which request.
         refund_id: String,
         /// PortOne's error type, or `FAILED`.
@@ -116,15 +129,45 @@ pub enum PaymentEvent {
         order_id: OrderId,
         /// PortOne's id of this cancellation.
         cancellation_id: String,
-        /// How much went back, in the smallest unit of the payment's currency.
+        /// How much went back, in the smallest unit of `currency`.
         amount: i64,
+        /// The part of `amount` that carries no VAT.
+        tax_free: i64,
+        /// The VAT inside `amount`.
+        vat: i64,
+        /// ISO 4217 code of the payment.
+        currency: String,
         /// How much has gone back in all.
         cancelled_total: i64,
         /// How much has not gone back.
         remaining: i64,
         /// When, by PortOne's clock.
         cancelled_at: Timestamp,
+        /// Who began it, in PortOne's words: `API`, `CONSOLE`, `PORTONE_ADMIN`, `CHARGEBACK`, if told.
+        trigger: Option<String>,
     },
+}
+
+/// How money came, in PortOne's words. The slip's address is left out: whoever has it sees the
+/// buyer, so it is asked for when it is needed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaymentMeans {
+    /// `card`, `virtual_account`, `transfer`, `easy_pay` …, or `unknown`.
+    pub method: String,
+    /// Easy-pay provider or bank (`KAKAOPAY`, `SHINHAN`), if told.
+    pub provider: Option<String>,
+    /// Card issuer, of the card behind a wallet too, if told.
+    pub issuer: Option<String>,
+    /// Months of a card's instalments; 0 is all at once (KOREA W11).
+    pub installment_months: Option<u32>,
+    /// The card company's number of the approval, if told.
+    pub approval_number: Option<String>,
+    /// Real money or play money.
+    pub channel: ChannelType,
+    /// The PG behind PortOne (`TOSSPAYMENTS`), if told.
+    pub pg_provider: Option<String>,
+    /// The PG's id of it, if told.
+    pub pg_tx_id: Option<String>,
 }
 
 /// Whether a payment channel moves real money.
@@ -183,6 +226,20 @@ impl DomainEvent for PaymentEvent {
 }
 
 impl PaymentEvent {
+    /// When it happened in the world, where that is not when the shop learnt it.
+    pub const fn happened_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Confirmed { paid_at: at, .. }
+            | Self::Refused { paid_at: at, .. }
+            | Self::Failed { failed_at: at, .. }
+            | Self::Cancelled { cancelled_at: at, .. } => Some(*at),
+            Self::Requested { .. }
+            | Self::VirtualAccountIssued { .. }
+            | Self::CancellationRequested { .. }
+            | Self::CancellationFailed { .. } => None,
+        }
+    }
+
     /// The stored name, as in the `event_type` column.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -6,10 +6,10 @@ use chrono::DateTime;
 use uuid::Uuid;
 
 use crate::{
-    AggregateId, CancelReason, CartEvent, CartId, ChannelType, Consents, Event, LineId, LineShare, Money, OrderEvent,
-    OrderId, OrderLine, OrderTotals, Owner, PayMethod, PaymentEvent, PaymentId, ProductEvent, RefundReason,
-    RefuseReason, RejectReason, ReleaseReason, ReopenReason, Sealed, Shortage, Sku, StockEvent, StoreId, TaxClass,
-    Timestamp, order::ExtensionReason,
+    AdjustReason, AggregateId, CancelReason, CartEvent, CartId, ChannelType, Consents, Event, LineId, LineShare, Money,
+    OrderEvent, OrderId, OrderLine, OrderTotals, Owner, PayMethod, PaymentEvent, PaymentId, PaymentMeans, ProductEvent,
+    RefundReason, RefuseReason, RejectReason, ReleaseReason, ReopenReason, Sealed, Shortage, Sku, StockEvent, StoreId,
+    TaxClass, Timestamp, order::ExtensionReason,
 };
 
 /// 2026-03-02 13:05:06 in Korea.
@@ -84,6 +84,7 @@ fn consents() -> Consents {
     Consents {
         privacy: true,
         privacy_version: "2026-01-01".to_owned(),
+        privacy_text_sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned(),
     }
 }
 
@@ -177,6 +178,7 @@ fn order_events() -> Vec<OrderEvent> {
             payment_id: payment_id(),
             paid: Money::won(39_000),
             paid_at: moment(),
+            channel: ChannelType::Live,
             order_number: "260302-0ABCDEFG".to_owned(),
             lines: vec![line.clone()],
             totals: totals(),
@@ -218,16 +220,32 @@ fn order_events() -> Vec<OrderEvent> {
     ]
 }
 
+/// A card.
+pub fn means() -> PaymentMeans {
+    PaymentMeans {
+        method: "easy_pay".to_owned(),
+        provider: Some("KAKAOPAY".to_owned()),
+        issuer: Some("SHINHAN_CARD".to_owned()),
+        installment_months: Some(0),
+        approval_number: Some("00000000".to_owned()),
+        channel: ChannelType::Live,
+        pg_provider: Some("TOSSPAYMENTS".to_owned()),
+        pg_tx_id: Some("tshop20260302".to_owned()),
+    }
+}
+
 fn payment_events() -> Vec<PaymentEvent> {
     let transaction_id = "55451513-9763-4a7a-bb43-78a4c65be843".to_owned();
     vec![
         PaymentEvent::Requested {
             order_id: order_id(),
             due: Money::won(39_000),
+            tax_free: Money::ZERO,
             pay_method: PayMethod::Card,
             order_name: "드라이버 10.5도".to_owned(),
         },
         PaymentEvent::VirtualAccountIssued {
+            order_id: order_id(),
             transaction_id: transaction_id.clone(),
             bank: Some("SHINHAN".to_owned()),
             account: sealed(),
@@ -237,15 +255,14 @@ fn payment_events() -> Vec<PaymentEvent> {
             order_id: order_id(),
             transaction_id: transaction_id.clone(),
             paid: Money::won(39_000),
+            tax_free: Money::ZERO,
+            vat: Some(Money::won(3_545)),
+            discount: Money::ZERO,
             paid_at: moment(),
-            method: "card".to_owned(),
-            provider: Some("SHINHAN_CARD".to_owned()),
-            channel: ChannelType::Live,
-            pg_provider: Some("TOSSPAYMENTS".to_owned()),
-            pg_tx_id: Some("tshop20260302".to_owned()),
-            receipt_url: Some("https://receipt.example/1".to_owned()),
+            means: means(),
         },
         PaymentEvent::Failed {
+            order_id: order_id(),
             transaction_id: transaction_id.clone(),
             failed_at: moment(),
             pg_code: Some("REJECT_CARD".to_owned()),
@@ -258,14 +275,19 @@ fn payment_events() -> Vec<PaymentEvent> {
             paid_amount: 38_999,
             paid_currency: "KRW".to_owned(),
             paid_at: moment(),
+            means: means(),
         },
         PaymentEvent::CancellationRequested {
+            order_id: order_id(),
             refund_id: "refund-0190000000007000800000000000000b".to_owned(),
             amount: 39_000,
+            tax_free: 0,
+            currency: "KRW".to_owned(),
             cancellable: 39_000,
             reason: RefundReason::OrderExpired,
         },
         PaymentEvent::CancellationFailed {
+            order_id: order_id(),
             refund_id: "refund-0190000000007000800000000000000b".to_owned(),
             code: "PG_PROVIDER".to_owned(),
             pg_code: Some("NOT_CANCELABLE_PAYMENT".to_owned()),
@@ -274,9 +296,13 @@ fn payment_events() -> Vec<PaymentEvent> {
             order_id: order_id(),
             cancellation_id: "cancellation-1".to_owned(),
             amount: 39_000,
+            tax_free: 0,
+            vat: 3_545,
+            currency: "KRW".to_owned(),
             cancelled_total: 39_000,
             remaining: 0,
             cancelled_at: moment(),
+            trigger: Some("API".to_owned()),
         },
     ]
 }
@@ -315,7 +341,7 @@ fn stock_events() -> Vec<StockEvent> {
         StockEvent::Adjusted {
             sku: sku(),
             delta: -1,
-            reason: "실사".to_owned(),
+            reason: AdjustReason::Count,
             on_hand: 9,
             available: 9,
         },

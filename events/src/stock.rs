@@ -30,8 +30,8 @@ pub enum StockEvent {
         sku: Sku,
         /// Added, or taken away when negative.
         delta: i64,
-        /// Why, in the operator's words.
-        reason: String,
+        /// Why. No free text: what an operator types may name a person.
+        reason: AdjustReason,
         /// In the warehouse now.
         on_hand: u32,
         /// Not held by any order now.
@@ -106,6 +106,24 @@ pub enum StockEvent {
         /// Not held by any order now.
         available: u32,
     },
+}
+
+/// Why the books are put right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdjustReason {
+    /// A count (실사).
+    Count,
+    /// Broken or spoilt.
+    Damaged,
+    /// Gone.
+    Lost,
+    /// There again.
+    Found,
+    /// Sent back by a buyer.
+    CustomerReturn,
+    /// Anything else.
+    Other,
 }
 
 /// Why a hold was given back.

@@ -1,5 +1,7 @@
 //! Text from outside: what may stand in an event.
 
+use unicode_normalization::UnicodeNormalization;
+
 /// Why a text was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
@@ -18,9 +20,10 @@ pub enum TextError {
     Control,
 }
 
-/// Trims and checks one line of text of at most `max` characters.
+/// Trims, composes (Unicode NFC) and checks one line of text of at most `max` characters.
 pub fn line(text: &str, max: usize) -> Result<String, TextError> {
-    let text = text.trim();
+    // macOS writes Hangul in parts; the same word must be the same text for ever.
+    let text: String = text.trim().nfc().collect();
     if text.is_empty() {
         return Err(TextError::Empty);
     }
@@ -30,5 +33,5 @@ pub fn line(text: &str, max: usize) -> Result<String, TextError> {
     if text.chars().any(char::is_control) {
         return Err(TextError::Control);
     }
-    Ok(text.to_owned())
+    Ok(text)
 }

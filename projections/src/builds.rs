@@ -9,7 +9,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use jangbu_events::Timestamp;
-use sqlx::{Executor as _, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{Executor, PgConnection, PgPool, Postgres, Transaction};
 
 use crate::{Registered, all};
 
@@ -124,8 +124,10 @@ async fn create(
     )
     .execute(&mut **tx)
     .await?;
-    // Names of schemas are made of constants and numbers above, never of anything from outside.
-    tx.execute(format!("create schema {schema_name}").as_str()).await?;
+    // Texts without arguments: several statements may stand in one. Names of schemas are made of
+    // constants and numbers above, never of anything from outside.
+    let create_schema = format!("create schema {schema_name}");
+    tx.execute(create_schema.as_str()).await?;
     choose_schema(tx, &schema_name).await?;
     tx.execute(projection.schema).await?;
     Ok(Build {

@@ -94,3 +94,76 @@ where
 {
     text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::NaiveDate;
+    use jangbu_events::{AggregateId, CustomerId, OrderId, samples};
+    use sqlx::PgPool;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::testing::{PARTITIONS, now, query_pool, random_history, with_database};
+
+    /// Requests and workers are moved between threads while they wait: this would not compile otherwise.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn everything_runs_on_any_thread() {
+        with_database(async |db| {
+            tokio::spawn(feed(db.clone())).await.expect("no panic");
+            let queries = query_pool(&db).await;
+            tokio::spawn(ask(queries)).await.expect("no panic");
+        })
+        .await;
+    }
+
+    async fn feed(db: PgPool) {
+        let history = random_history(1, 50);
+        for projection in all() {
+            let build = builds::ensure(&db, projection, PARTITIONS, now())
+                .await
+                .expect("a build");
+            let taken = builds::take_over(&db, &build, 0, 1, now()).await.expect("an answer");
+            assert_eq!(taken, Some(0));
+            let raw = history.raw(0);
+            let step = builds::advance(&db, projection, &build, 0, 1, 0, history.head(), &raw, now()).await;
+            assert_eq!(step.expect("applied"), builds::Advanced::Moved);
+            assert!(builds::activate(&db, &build).await.expect("an answer"));
+            builds::table_hash(&db, &build, 0).await.expect("a hash");
+            assert_eq!(builds::checkpoints(&db, &build).await.expect("checkpoints").len(), 4);
+        }
+        let names: Vec<_> = all().iter().map(|projection| projection.name).collect();
+        assert_eq!(
+            builds::positions(&db, &names).await.expect("positions").len(),
+            all().len()
+        );
+    }
+
+    async fn ask(db: PgPool) {
+        let sku = samples::sku();
+        let product = samples::line().product_id;
+        let wanted = catalog::Wanted::default();
+        catalog::list(&db, wanted, catalog::Sort::Name, None, 1)
+            .await
+            .expect("a page");
+        catalog::admin_list(&db, None, wanted, None, 1).await.expect("a page");
+        catalog::by_id(&db, product, catalog::Viewer::Shopper)
+            .await
+            .expect("an answer");
+        catalog::by_sku(&db, &sku, catalog::Viewer::Shopper)
+            .await
+            .expect("an answer");
+        let nobody = CustomerId::from_uuid(Uuid::nil());
+        order_history::by_customer(&db, nobody, None, 1).await.expect("a page");
+        order_history::by_guest(&db, "", None, 1).await.expect("a page");
+        let any = order_history::OrderFilter::default();
+        order_history::admin_list(&db, any, None, 1).await.expect("a page");
+        order_history::by_id(&db, OrderId::from_uuid(Uuid::nil()))
+            .await
+            .expect("an answer");
+        order_history::by_number(&db, "").await.expect("an answer");
+        let days = korea::DayRange::new(NaiveDate::MIN, NaiveDate::MAX);
+        sales::report(&db, days, sales::By::Day, None).await.expect("a report");
+        stock_levels::list(&db, None, None, 1).await.expect("a page");
+        stock_levels::by_sku(&db, &sku).await.expect("an answer");
+    }
+}

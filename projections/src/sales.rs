@@ -5,6 +5,9 @@
 //! back, so net = gross - cancelled may be below zero. Product and category are those of the sale.
 //! Amounts are those of the lines: delivery fees are no sale of goods.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveDate;

@@ -1,5 +1,8 @@
 //! Stock levels: what is in the warehouse, what orders hold and what is left, for the shop's staff.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use jangbu_events::{Event, ProductId, Recorded, Sku, StockEvent, StockItemId, Timestamp};

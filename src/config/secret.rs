@@ -4,7 +4,7 @@ use std::fmt;
 
 use base64::{
     Engine as _,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
 };
 
 const REDACTED: &str = "[redacted]";
@@ -74,11 +74,14 @@ pub struct WebhookSecret {
 }
 
 impl WebhookSecret {
-    pub(super) fn new(text: &str, key: Vec<u8>) -> Self {
-        Self {
+    /// Reads `whsec_` and base64. `None` for anything else, and for an empty key, which would accept anyone's
+    /// signature.
+    pub fn parse(text: &str) -> Option<Self> {
+        let key = STANDARD.decode(text.strip_prefix("whsec_")?).ok()?;
+        (!key.is_empty()).then(|| Self {
             text: text.to_owned(),
             key,
-        }
+        })
     }
 
     /// The bytes that key the HMAC; never empty.

@@ -2,7 +2,6 @@
 
 use std::str::FromStr;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::Url;
 
 use super::{ConfigError, Database, JWT_SECRET_BYTES_MIN, MasterKey, Portone, PortoneApi, Secret, WebhookSecret};
@@ -138,7 +137,7 @@ impl<'a> Vars<'a> {
             ("PORTONE_STORE_ID", store_id.is_none()),
             ("PORTONE_CHANNEL_KEY", channel_key.is_none()),
         ];
-        let api = match (api_secret.clone(), store_id, channel_key) {
+        let api = match (api_secret.clone(), store_id.clone(), channel_key) {
             (Some(secret), Some(store_id), Some(channel_key)) => Some(PortoneApi {
                 base,
                 secret,
@@ -154,6 +153,7 @@ impl<'a> Vars<'a> {
                 .filter_map(|(name, absent)| absent.then_some(name))
                 .collect(),
             api_secret,
+            store_id,
             webhook_secrets: self.webhook_secrets()?,
         })
     }
@@ -165,17 +165,12 @@ impl<'a> Vars<'a> {
         };
         list.split(',')
             .map(|text| {
-                let text = text.trim();
-                let key = text.strip_prefix("whsec_").and_then(|key| STANDARD.decode(key).ok());
-                // An empty key would accept anyone's signature.
-                key.filter(|key| !key.is_empty())
-                    .map(|key| WebhookSecret::new(text, key))
-                    .ok_or_else(|| {
-                        ConfigError::new(
-                            NAME,
-                            "must be whsec_ followed by base64; several are separated by commas",
-                        )
-                    })
+                WebhookSecret::parse(text.trim()).ok_or_else(|| {
+                    ConfigError::new(
+                        NAME,
+                        "must be whsec_ followed by base64; several are separated by commas",
+                    )
+                })
             })
             .collect()
     }

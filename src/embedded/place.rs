@@ -13,6 +13,8 @@ use super::{EmbeddedError, binaries};
 
 /// The file in the data directory that names the cluster's place when it is kept elsewhere.
 pub(super) const NOTE: &str = "postgres.location";
+/// The cluster's directory in the data directory, where it usually is.
+pub(super) const INSIDE: &str = "postgres";
 
 /// What a machine offers; another one in tests.
 #[derive(Debug, Clone)]
@@ -33,7 +35,7 @@ impl Host {
 
     /// Finds or makes the cluster's directory, for the server's user alone.
     pub fn place(&self, data_dir: &Path) -> Result<Place, EmbeddedError> {
-        let inside = data_dir.join("postgres");
+        let inside = data_dir.join(INSIDE);
         let note = data_dir.join(NOTE);
         if inside.is_dir() {
             return Place::existing(inside);

@@ -188,7 +188,7 @@ mod tests {
                     };
                     answer.taken.push((name.clone(), self.epoch));
                 } else {
-                    answer.held.push((name.clone(), self.expires_at - now));
+                    answer.held.push((name.clone(), self.expires_at.saturating_sub(now)));
                 }
             }
             answer

@@ -1,8 +1,13 @@
 //! The appender: one task, one connection, one batch in flight. While a batch is on its way the next
 //! one gathers in the queue, so one fsync serves many commands and nobody waits for a timer.
 
-use std::{collections::HashMap, collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    time::Duration,
+};
 
+use chrono::TimeDelta;
 use sqlx::{Connection, PgConnection, error::ErrorKind, postgres::PgConnectOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
@@ -24,6 +29,11 @@ const BYTES_MAX: usize = 1 << 20;
 pub const COMMAND_BYTES_MAX: usize = 8 << 20;
 /// Commands that may wait for the next batch.
 pub const QUEUE_MAX: usize = 8_192;
+/// How long the database may take over one exchange. A connection that fell silent without a word
+/// would otherwise hold up the log for as long as TCP has patience; sending again is always safe.
+const EXCHANGE_MAX: Duration = Duration::from_secs(6);
+/// How far the clock may be ahead of the database's.
+const CLOCK_AHEAD_MAX: TimeDelta = TimeDelta::seconds(5);
 /// Sends of a batch that changed nothing and found nothing wrong before it is cut in two.
 const FRUITLESS_MAX: u32 = 8;
 
@@ -42,8 +52,8 @@ type Work = Vec<(NewCommand, Vec<oneshot::Sender<Outcome>>)>;
 enum Sent {
     /// The batch is in the log.
     Committed,
-    /// The head was not where it was thought to be; nothing was written.
-    HeadMoved,
+    /// The head or a stream was not where it was thought to be; nothing was written.
+    NotTaken,
     /// Some unique constraint said no, whichever: its name depends on execution order.
     Violation,
     /// The connection or the reply was lost: it may be in the log or not.
@@ -72,7 +82,20 @@ impl Appender {
         known: watch::Sender<i64>,
         own: watch::Sender<i64>,
     ) -> sqlx::Result<Self> {
+        let options = options.options([
+            // Every statement here finds its rows by an index. PostgreSQL would scan the tables while
+            // they are small and keep that plan long after.
+            ("enable_seqscan", "off"),
+            // The server gives up first, in ms: else each connection that we give up while something
+            // holds the table would leave a waiting backend behind, until there are no more.
+            ("statement_timeout", "4000"),
+            // A partition of the network must not leave the append lock held.
+            ("idle_in_transaction_session_timeout", "8000"),
+            // The head is read in a snapshot that is younger than the append lock.
+            ("default_transaction_isolation", r"read\ committed"),
+        ]);
         let mut connection = PgConnection::connect_with(&options).await?;
+        check_clock(&mut connection, &surroundings).await?;
         let core = Core::new(sql::read_head(&mut connection).await?);
         publish(&known, core.head());
         Ok(Self {
@@ -154,13 +177,10 @@ impl Appender {
                     });
                     return None;
                 }
-                Sent::HeadMoved if sent_at.is_none() => {
-                    let head = self.read_head().await;
-                    self.core.lost_race(head);
-                    publish(&self.known, head);
-                }
-                // With a lost reply before, the head may have moved because of us: look.
-                Sent::HeadMoved | Sent::Violation => {
+                // With a lost reply before, the head may have moved because of us. If it has not
+                // moved at all, a stream is shorter than a command expects. Either way: look.
+                Sent::NotTaken if sent_at.is_none() && self.head_has_moved().await => {}
+                Sent::NotTaken | Sent::Violation => {
                     let known = self.core.head();
                     let before = work.len();
                     self.classify(work, sent_at.take()).await;
@@ -191,15 +211,16 @@ impl Appender {
 
     async fn send(&mut self, commands: &[&NewCommand], place: Place) -> Sent {
         let connection = self.connection().await;
-        match sql::insert(connection, commands, place).await {
+        match in_time(sql::insert(connection, commands, place)).await {
             Ok(true) => Sent::Committed,
-            Ok(false) => Sent::HeadMoved,
+            Ok(false) => Sent::NotTaken,
             Err(error) => sort(error),
         }
     }
 
     /// As [`Self::send`], but queueing with other processes instead of racing them.
     async fn send_locked(&mut self, commands: &[&NewCommand]) -> (Place, Sent) {
+        metrics::counter!("jangbu_append_locked_batches").increment(1);
         let now = self.surroundings.now();
         let mut place = self.core.place(now);
         let core = &mut self.core;
@@ -215,9 +236,9 @@ impl Appender {
             tx.commit().await?;
             Ok(taken)
         };
-        match sent.await {
+        match in_time(sent).await {
             Ok(true) => (place, Sent::Committed),
-            Ok(false) => (place, Sent::HeadMoved),
+            Ok(false) => (place, Sent::NotTaken),
             Err(error) => (place, sort(error)),
         }
     }
@@ -230,7 +251,7 @@ impl Appender {
                 Some(connection) => connection,
                 empty => empty.insert(connect(&self.options).await),
             };
-            match sql::find(connection, &commands).await {
+            match in_time(sql::find(connection, &commands)).await {
                 Ok(found) => break found,
                 Err(error) => {
                     tracing::warn!(%error, "a batch cannot be classified yet");
@@ -254,9 +275,20 @@ impl Appender {
         }
     }
 
+    /// Reads the head again; whether another process has appended.
+    async fn head_has_moved(&mut self) -> bool {
+        let head = self.read_head().await;
+        if head == self.core.head() {
+            return false;
+        }
+        self.core.lost_race(head);
+        publish(&self.known, head);
+        true
+    }
+
     async fn read_head(&mut self) -> Head {
         loop {
-            match sql::read_head(self.connection().await).await {
+            match in_time(sql::read_head(self.connection().await)).await {
                 Ok(head) => return head,
                 Err(error) => {
                     tracing::warn!(%error, "the head of the log cannot be read yet");
@@ -275,11 +307,31 @@ impl Appender {
     }
 }
 
+/// Refuses a clock that is far ahead of the database's: times in the log never run backwards, so one
+/// process that believes it is 2099 would pin the log there for ever.
+async fn check_clock(connection: &mut PgConnection, surroundings: &Surroundings) -> sqlx::Result<()> {
+    let theirs = sql::read_clock(connection).await?;
+    let ahead = surroundings.now() - theirs;
+    if surroundings.clock.is_real() && ahead > CLOCK_AHEAD_MAX {
+        let seconds = ahead.num_seconds();
+        let problem = format!("the clock of this machine is {seconds} s ahead of the database's; set it right first");
+        return Err(sqlx::Error::Configuration(problem.into()));
+    }
+    Ok(())
+}
+
+/// Gives up on a database that does not answer: what was asked of it may be done or not.
+async fn in_time<T>(exchange: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    tokio::time::timeout(EXCHANGE_MAX, exchange)
+        .await
+        .unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
+}
+
 /// Connects, however long it takes: callers are told 503 at their own deadlines.
 async fn connect(options: &PgConnectOptions) -> PgConnection {
     let mut wait = Duration::from_millis(20);
     loop {
-        match PgConnection::connect_with(options).await {
+        match in_time(PgConnection::connect_with(options)).await {
             Ok(connection) => return connection,
             Err(error) => {
                 tracing::warn!(%error, "the log cannot be reached yet");

@@ -133,7 +133,8 @@ pub fn appended(commands: &[&NewCommand], place: Place) -> Vec<Appended> {
 /// Judges every command of a batch that was not taken. A duplicate wins over everything; then the
 /// stream must stand where the decision was made (commands earlier in the batch count); then the
 /// keys must be free. `sent_at` is the place of a send whose outcome was never learnt: commands
-/// found exactly there are that send's own.
+/// found exactly there, recorded at the same moment, are that send's own: another process may have
+/// appended the same command, decided differently, at the same place.
 pub fn judge(commands: &[&NewCommand], findings: &Findings, sent_at: Option<Place>) -> Vec<Verdict> {
     let own = sent_at.map(|place| appended(commands, place));
     let mut sequences = findings.sequences.clone();
@@ -143,7 +144,7 @@ pub fn judge(commands: &[&NewCommand], findings: &Findings, sent_at: Option<Plac
         if let Some(row) = findings.commands.get(&command.command_id) {
             let own = own.as_ref().map(|own| own[index]);
             verdicts.push(Verdict::Answer(match own {
-                Some(own) if own.position == row.position && own.sequence == row.sequence => Outcome::Appended(own),
+                Some(own) if own.is(row) => Outcome::Appended(own),
                 _ => Outcome::Duplicate(row.clone()),
             }));
             continue;

@@ -16,9 +16,8 @@ pub struct NewCommand {
     pub aggregate_id: String,
     /// Partition of the stream, the same for all its events.
     pub slot: Slot,
-    /// The last sequence of the stream that the decision was made on; 0 for a new stream. It must
-    /// have been read from the log, or be the end of a command queued before this one: the appender
-    /// finds a stream that went on, not one that never came that far.
+    /// The last sequence of the stream that the decision was made on; 0 for a new stream. The stream
+    /// must stand exactly there, after the commands that were queued before this one.
     pub expected_sequence: i64,
     /// In order; may be empty: a keyed command that changes nothing still leaves its row.
     pub events: Vec<NewEvent>,
@@ -47,6 +46,8 @@ pub struct NewEvent {
     pub event_version: String,
     /// JSON text, kept byte for byte.
     pub payload: String,
+    /// Its own business time, where it differs from the command's.
+    pub occurred_at: Option<Timestamp>,
 }
 
 /// A value that may be used once in a store.
@@ -103,6 +104,13 @@ pub struct Appended {
     pub recorded_at: Timestamp,
 }
 
+impl Appended {
+    /// Whether a row of the log says just this.
+    pub fn is(&self, row: &CommandRow) -> bool {
+        (self.sequence, self.position, self.recorded_at) == (row.sequence, row.position, row.recorded_at)
+    }
+}
+
 /// A row of `commands`: what came of a command that was carried out before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandRow {
@@ -131,7 +139,8 @@ pub enum Outcome {
     Appended(Appended),
     /// It was in the log already.
     Duplicate(CommandRow),
-    /// The stream has gone on since the decision was made.
+    /// The stream does not stand where the decision was made: it has gone on, or what the decision
+    /// was made on was refused.
     Conflict {
         /// Its last sequence.
         current: i64,
@@ -170,7 +179,7 @@ impl NewCommand {
 
 /// The id of the n-th event of a command: the same however often it is sent.
 pub fn event_id(command_id: Uuid, index: usize) -> Uuid {
-    Uuid::new_v5(&command_id, &index.to_be_bytes())
+    Uuid::new_v5(&command_id, &(index as u64).to_be_bytes())
 }
 
 /// Whether JSON text holds the escape of U+0000: a `u0000` after an odd number of backslashes.

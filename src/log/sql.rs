@@ -31,6 +31,13 @@ pub async fn read_head(db: &mut PgConnection) -> sqlx::Result<Head> {
     ))
 }
 
+/// The database's clock.
+pub async fn read_clock(db: &mut PgConnection) -> sqlx::Result<Timestamp> {
+    sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)
+        .fetch_one(db)
+        .await
+}
+
 /// Begins a transaction, takes the append lock and reads the head under it. One plain statement
 /// could not: its snapshot would be older than its lock.
 pub async fn lock_and_read_head(db: &mut PgConnection) -> sqlx::Result<Head> {
@@ -78,6 +85,32 @@ impl EventColumns<'_> {
     }
 }
 
+/// What must be in the log for a batch to continue its streams: the last event that each stream's
+/// first command was decided on. Without it a command decided on one that was then refused would
+/// leave a hole in its stream for ever.
+#[derive(Default)]
+struct Continued<'a> {
+    types: Vec<&'a str>,
+    ids: Vec<&'a str>,
+    sequences: Vec<i64>,
+}
+
+fn continued<'a>(commands: &[&'a NewCommand]) -> Continued<'a> {
+    let mut continued = Continued::default();
+    let mut ends = HashSet::new();
+    for command in commands.iter().filter(|command| !command.events.is_empty()) {
+        let stream = (command.aggregate_type, command.aggregate_id.as_str());
+        let events = i64::try_from(command.events.len()).expect("a command is small");
+        if command.expected_sequence > 0 && !ends.contains(&(stream, command.expected_sequence)) {
+            continued.types.push(stream.0);
+            continued.ids.push(stream.1);
+            continued.sequences.push(command.expected_sequence);
+        }
+        ends.insert((stream, command.expected_sequence + events));
+    }
+    continued
+}
+
 /// Numbers a batch and turns it into columns.
 fn columns<'a>(commands: &[&'a NewCommand], place: Place) -> (EventColumns<'a>, CommandColumns<'a>) {
     let mut e = EventColumns::default();
@@ -98,7 +131,7 @@ fn columns<'a>(commands: &[&'a NewCommand], place: Place) -> (EventColumns<'a>, 
             e.command_ids.push(command.command_id);
             e.causation_ids.push(command.causation_id);
             e.correlation_ids.push(command.correlation_id);
-            e.occurred_at.push(command.occurred_at);
+            e.occurred_at.push(event.occurred_at.unwrap_or(command.occurred_at));
         }
         c.ids.push(command.command_id);
         c.stores.push(command.store_id.uuid());
@@ -113,11 +146,12 @@ fn columns<'a>(commands: &[&'a NewCommand], place: Place) -> (EventColumns<'a>, 
     (e, c)
 }
 
-/// Inserts a batch in one statement; `true` if it is in the log, `false` if the head had moved. A
-/// unique violation is an error like any other here.
+/// Inserts a batch in one statement; `true` if it is in the log, `false` if the head had moved or a
+/// stream is shorter than a command expects. A unique violation is an error like any other here.
 ///
 /// Events come first: every appender meets the others at the next position before it touches
-/// anything else, so two of them cannot deadlock.
+/// anything else. Batches without events do not meet there, so commands go in the order of their
+/// ids. That way two appenders cannot deadlock.
 pub async fn insert(db: &mut PgConnection, commands: &[&NewCommand], place: Place) -> sqlx::Result<bool> {
     // Most batches claim no key, and the shorter statement is cheaper for them.
     let plain = commands
@@ -133,6 +167,7 @@ pub async fn insert(db: &mut PgConnection, commands: &[&NewCommand], place: Plac
 
 async fn insert_plain(db: &mut PgConnection, commands: &[&NewCommand], place: Place) -> sqlx::Result<PgQueryResult> {
     let (e, c) = columns(commands, place);
+    let continued = continued(commands);
     sqlx::query!(
         "with e as (
             insert into events (position, aggregate_type, aggregate_id, sequence, event_type, event_version,
@@ -147,6 +182,14 @@ async fn insert_plain(db: &mut PgConnection, commands: &[&NewCommand], place: Pl
                 with ordinality as t (aggregate_type, aggregate_id, sequence, event_type, event_version, payload,
                     metadata, slot, store_id, event_id, command_id, causation_id, correlation_id, occurred_at, n)
             where (select coalesce(max(position), 0) from events) = $1
+                and not exists (
+                    select from unnest($26::text[], $27::text[], $28::bigint[]) as c (type, id, sequence)
+                    where (
+                        select e.sequence
+                        from events e
+                        where e.aggregate_type = c.type and e.aggregate_id = c.id and e.sequence = c.sequence
+                    ) is null
+                )
             order by n
             returning 1
         )
@@ -157,7 +200,8 @@ async fn insert_plain(db: &mut PgConnection, commands: &[&NewCommand], place: Pl
                 $24::bytea[])
             as c (command_id, store_id, aggregate_type, aggregate_id, sequence, position, events, body_hash)
         where (select count(*) from e) = $25
-            and (select coalesce(max(position), 0) from events) = $1",
+            and (select coalesce(max(position), 0) from events) = $1
+        order by command_id",
         place.after,
         place.recorded_at,
         &e.aggregate_types as _,
@@ -183,6 +227,9 @@ async fn insert_plain(db: &mut PgConnection, commands: &[&NewCommand], place: Pl
         &c.events,
         &c.hashes as _,
         e.count(),
+        &continued.types as _,
+        &continued.ids as _,
+        &continued.sequences,
     )
     .execute(db)
     .await
@@ -195,6 +242,7 @@ async fn insert_with_keys(
     place: Place,
 ) -> sqlx::Result<PgQueryResult> {
     let (e, c) = columns(commands, place);
+    let continued = continued(commands);
     let keys: Vec<_> = commands
         .iter()
         .flat_map(|c| c.unique_keys.iter().map(|key| (c.store_id.uuid(), key)))
@@ -217,6 +265,14 @@ async fn insert_with_keys(
                 with ordinality as t (aggregate_type, aggregate_id, sequence, event_type, event_version, payload,
                     metadata, slot, store_id, event_id, command_id, causation_id, correlation_id, occurred_at, n)
             where (select coalesce(max(position), 0) from events) = $1
+                and not exists (
+                    select from unnest($37::text[], $38::text[], $39::bigint[]) as c (type, id, sequence)
+                    where (
+                        select e.sequence
+                        from events e
+                        where e.aggregate_type = c.type and e.aggregate_id = c.id and e.sequence = c.sequence
+                    ) is null
+                )
             order by n
             returning 1
         ),
@@ -251,7 +307,8 @@ async fn insert_with_keys(
         from unnest($17::uuid[], $18::uuid[], $19::text[], $20::text[], $21::bigint[], $22::bigint[], $23::int[],
                 $24::bytea[])
             as c (command_id, store_id, aggregate_type, aggregate_id, sequence, position, events, body_hash)
-        where (select fits from fits)",
+        where (select fits from fits)
+        order by command_id",
         place.after,
         place.recorded_at,
         &e.aggregate_types as _,
@@ -294,6 +351,9 @@ async fn insert_with_keys(
             .iter()
             .map(|(_, key)| key.phone_hash.as_deref())
             .collect::<Vec<_>>() as _,
+        &continued.types as _,
+        &continued.ids as _,
+        &continued.sequences,
     )
     .execute(db)
     .await

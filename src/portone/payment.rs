@@ -195,6 +195,8 @@ pub struct Method {
     pub issuer: Option<String>,
     /// Months of a card's instalment plan; 0 is a single charge.
     pub installment_months: Option<u32>,
+    /// The card company's number of the approval.
+    pub approval_number: Option<String>,
     /// The account to pay into, with `virtual_account`.
     pub virtual_account: Option<VirtualAccount>,
 }
@@ -375,6 +377,9 @@ impl Method {
             installment_months: ["/installment/month", "/easyPayMethod/installment/month"]
                 .into_iter()
                 .find_map(|pointer| u32::try_from(wire.pointer(pointer)?.as_u64()?).ok()),
+            approval_number: ["/approvalNumber", "/easyPayMethod/approvalNumber"]
+                .into_iter()
+                .find_map(text),
             virtual_account: virtual_account.map(|account_number| VirtualAccount {
                 bank: text("/bank"),
                 account_number,

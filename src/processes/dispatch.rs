@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jangbu_domain::{AnyCommand, Cart, Checkout, Decide, Order, Payment, StockItem};
-use jangbu_events::{AggregateId, Event, PaymentEvent, Recorded, Timestamp};
+use jangbu_events::{AggregateId, Event, Recorded};
 use uuid::Uuid;
 
 use crate::executor::{CommandEnvelope, Committed, ExecuteError, Executor};
@@ -36,7 +36,7 @@ pub async fn send(
 ) -> Result<Vec<Recorded<Event>>, SendError> {
     let mut metadata = cause.metadata.clone();
     "process".clone_into(&mut metadata.channel);
-    let mut envelope = CommandEnvelope::new(command_id, metadata, occurred_at(cause));
+    let mut envelope = CommandEnvelope::new(command_id, metadata, cause.occurred_at);
     envelope.causation_id = Some(cause.event_id);
     envelope.correlation_id = Checkout::key(cause)
         .map(|order_id| order_id.uuid())
@@ -48,15 +48,6 @@ pub async fn send(
         AnyCommand::Order(id, command) => events(executor.execute::<Order>(id, command, envelope).await),
         AnyCommand::Payment(id, command) => events(executor.execute::<Payment>(id, command, envelope).await),
         AnyCommand::Stock(id, command) => events(executor.execute::<StockItem>(id, command, envelope).await),
-    }
-}
-
-/// Money moves when PortOne says it moved, however late we learnt it.
-const fn occurred_at(cause: &Recorded<Event>) -> Timestamp {
-    match &cause.payload {
-        Event::Payment(PaymentEvent::Confirmed { paid_at, .. }) => *paid_at,
-        Event::Payment(PaymentEvent::Cancelled { cancelled_at, .. }) => *cancelled_at,
-        _ => cause.occurred_at,
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use jangbu_domain::{Order, OrderCommand, Payment, PaymentCommand, StockItem, order::OrderStatus};
-use jangbu_events::{AggregateId, Metadata, Money, OrderId, PaymentId, RefundReason, Timestamp};
+use jangbu_events::{AggregateId, Metadata, OrderId, PaymentId, RefundReason, Timestamp};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -153,7 +153,7 @@ impl Timers {
         }
         let request = CancelRequest {
             amount: open.amount,
-            tax_free_amount: self.tax_free_share(&payment.state, open.amount).await?,
+            tax_free_amount: open.tax_free,
             reason: reason_text(open.reason).to_owned(),
             current_cancellable_amount: open.cancellable,
             requester: Some(if open.reason == RefundReason::Customer {
@@ -187,20 +187,6 @@ impl Timers {
             }
             Err(error @ (CancelError::Unauthorized | CancelError::OutcomeUnknown(_))) => Ok(self.again(pause, &error)),
         }
-    }
-
-    /// The part of an amount that carries no VAT, as in the order.
-    async fn tax_free_share(&self, payment: &Payment, amount: i64) -> Result<i64, SettleError> {
-        let Some(request) = payment.request() else { return Ok(0) };
-        let order = self.payments.executor().load::<Order>(request.order_id).await?;
-        let Some(totals) = order.state.details().map(|details| details.totals) else {
-            return Ok(0);
-        };
-        let taxed = totals.total.amount - totals.tax_free.amount;
-        Ok(Money::won(amount)
-            .spread(&[totals.tax_free.amount, taxed])
-            .first()
-            .map_or(0, |share| share.amount))
     }
 
     /// Records that PortOne refused; a request that was fulfilled meanwhile is left as it is.

@@ -16,10 +16,11 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::broker::{self, Backoff, BuildName};
+use crate::broker::{self, Backoff, BuildName, ConnectError};
 
 /// Messages that the broker sends ahead of the acknowledgements.
 const PREFETCH: u16 = 32;
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Consumes one queue, through whatever connection there is; between connections it is silent.
@@ -35,8 +36,8 @@ enum State {
         retry_at: Instant,
     },
     /// A task of its own: whoever waits for the next message may do other things in the meantime.
-    Opening(JoinHandle<lapin::Result<Open>>),
-    Open(Open),
+    Opening(JoinHandle<Result<Box<Open>, ConnectError>>),
+    Open(Box<Open>),
 }
 
 #[derive(Clone)]
@@ -67,7 +68,7 @@ impl Inbox {
             state: State::Closed {
                 retry_at: Instant::now(),
             },
-            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
         }
     }
 
@@ -84,7 +85,7 @@ impl Inbox {
                 match open.consumer.next().await {
                     Some(Ok(delivery)) => return Some(delivery),
                     Some(Err(error)) => {
-                        tracing::debug!(queue.build = %self.queue.build, %error, "the queue is cut off")
+                        tracing::debug!(queue.build = %self.queue.build, %error, "the queue is cut off");
                     }
                     None => {}
                 }
@@ -118,7 +119,11 @@ impl Inbox {
                 match connection {
                     Some(connection) => {
                         let queue = self.queue.clone();
-                        self.state = State::Opening(tokio::spawn(async move { queue.open(&connection).await }));
+                        let open = async move {
+                            let opened = timeout(OPEN_TIMEOUT, queue.open(&connection)).await;
+                            opened.map_err(|_| ConnectError::TimedOut)?.map_err(ConnectError::from)
+                        };
+                        self.state = State::Opening(tokio::spawn(open));
                     }
                     None => self.link = None,
                 }
@@ -171,7 +176,7 @@ impl Inbox {
 }
 
 impl Queue {
-    async fn open(&self, connection: &Connection) -> lapin::Result<Open> {
+    async fn open(&self, connection: &Connection) -> lapin::Result<Box<Open>> {
         let channel = connection.create_channel().await?;
         channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
         broker::declare_exchange(&channel, self.log).await?;
@@ -181,10 +186,10 @@ impl Queue {
         let consumer = channel
             .basic_consume(queue.into(), "".into(), options, FieldTable::default())
             .await?;
-        Ok(Open {
+        Ok(Box::new(Open {
             channel,
             consumer,
             handled: None,
-        })
+        }))
     }
 }

@@ -25,6 +25,13 @@ pub enum Failure {
     Ahead(AheadOfLog),
 }
 
+impl Failure {
+    /// Whether it may well pass by itself.
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         AdvanceError::Database(error).into()

@@ -6,7 +6,7 @@ use jangbu_projections::builds::Advanced;
 use lapin::{Connection, message::Delivery};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +29,9 @@ const SILENCE: Duration = Duration::from_secs(1);
 const LOOK_BUSY: Duration = Duration::from_millis(50);
 const LOOK_IDLE: Duration = Duration::from_millis(250);
 /// Between two reads of the log however fast it grows.
-const LOOK_MIN: Duration = Duration::from_millis(4);
+const LOOK_MIN: Duration = Duration::from_millis(5);
+/// The longest wait after a failure that passes by itself.
+const PAUSE_PASSING: Duration = Duration::from_secs(2);
 pub const PAUSE_FIRST: Duration = Duration::from_millis(100);
 pub const PAUSE_LAST: Duration = Duration::from_secs(30);
 
@@ -75,9 +77,14 @@ impl Worker {
                 }
                 Err(failure) => {
                     self.report(&failure, &mut told);
+                    let longest = if failure.is_passing() {
+                        PAUSE_PASSING
+                    } else {
+                        PAUSE_LAST
+                    };
                     tokio::select! {
                         () = self.shutdown.cancelled() => return,
-                        () = sleep(backoff.pause()) => {}
+                        () = sleep(backoff.pause().min(longest)) => {}
                     }
                 }
             }
@@ -86,7 +93,7 @@ impl Worker {
 
     /// Says a failure once, not at every attempt.
     fn report(&self, failure: &Failure, told: &mut Option<String>) {
-        let stuck = matches!(failure, Failure::Stuck(_) | Failure::Ahead(_));
+        let stuck = !failure.is_passing();
         if stuck {
             metrics::counter!("jangbu_worker_stops_total", &self.labels()).increment(1);
             metrics::gauge!("jangbu_worker_stuck", &self.labels()).set(1);
@@ -167,7 +174,7 @@ impl Session<'_> {
             let head = if self.inbox.is_open() { None } else { self.head.as_mut() };
             let ours = tokio::select! {
                 biased;
-                () = sleep_until(due_at.unwrap_or(look_at)), if due_at.is_some() => self.commit().await?,
+                () = feed::until(due_at.unwrap_or(look_at)), if due_at.is_some() => self.commit().await?,
                 delivery = self.inbox.next() => match delivery {
                     Some(delivery) => {
                         let before = self.core.cursor();
@@ -240,6 +247,7 @@ impl Session<'_> {
 
     /// Reads the log up to its head.
     async fn look(&mut self) -> Result<bool, Failure> {
+        self.measure_lag();
         // What this process knows of is committed, and usually all there is.
         let known = self.head.as_ref().map_or(0, |head| *head.borrow());
         let head = if known > self.core.cursor() {
@@ -296,6 +304,7 @@ impl Session<'_> {
             metrics::gauge!("jangbu_worker_stuck", &worker.labels()).set(0);
         }
         self.measure(count);
+        self.measure_lag();
         Ok(true)
     }
 
@@ -306,9 +315,14 @@ impl Session<'_> {
             metrics::histogram!("jangbu_worker_batch_events", &labels)
                 .record(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
         }
+    }
+
+    /// How far behind what this process knows of.
+    fn measure_lag(&self) {
         if let Some(head) = &self.head {
-            let lag = u32::try_from(*head.borrow() - self.core.checkpoint()).unwrap_or(0);
-            metrics::gauge!("jangbu_worker_lag_positions", &labels).set(lag);
+            let lag = (*head.borrow() - self.core.checkpoint()).max(0);
+            let lag = u32::try_from(lag).unwrap_or(u32::MAX);
+            metrics::gauge!("jangbu_worker_lag_positions", &self.worker.labels()).set(lag);
         }
     }
 }
@@ -316,11 +330,11 @@ impl Session<'_> {
 /// Waits until `look_at`, or until the head is known to be beyond `cursor`, but not before `not_before`.
 async fn time_to_look(head: Option<&mut watch::Receiver<i64>>, cursor: i64, not_before: Instant, look_at: Instant) {
     let Some(head) = head else {
-        return sleep_until(look_at).await;
+        return feed::until(look_at).await;
     };
     let news = async { head.wait_for(|head| *head > cursor).await.is_ok() };
     tokio::select! {
-        known = news => sleep_until(if known { not_before } else { look_at }).await,
-        () = sleep_until(look_at) => {}
+        known = news => feed::until(if known { not_before } else { look_at }).await,
+        () = feed::until(look_at) => {}
     }
 }

@@ -1,8 +1,20 @@
 //! Integration tests: one binary, real PostgreSQL and RabbitMQ, a database for every test.
-//! it
 
+mod checkout;
 mod database;
+mod executor;
+mod fanout;
+mod import;
+mod http_edge;
+mod http_payments;
+mod http_shopping;
+mod import;
+mod invariants;
 mod log;
+mod proxy;
+mod shop;
+mod store;
+mod web;
 
 #[test]
 fn it() {}

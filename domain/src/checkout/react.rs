@@ -37,12 +37,13 @@ impl Checkout {
             OrderEvent::Placed {
                 cart_id,
                 lines,
+                totals,
                 pay_method,
                 expires_at,
                 ..
             } => {
                 self.order
-                    .get_or_insert_with(|| Placed::new(source, *cart_id, *pay_method, lines));
+                    .get_or_insert_with(|| Placed::new(source, *cart_id, *pay_method, totals.tax_free, lines));
                 hold(source, order_id, lines, *expires_at)
             }
             OrderEvent::AwaitingPayment {
@@ -57,6 +58,7 @@ impl Checkout {
                     order_id,
                     cart_id: placed.cart_id,
                     due: *due,
+                    tax_free: placed.tax_free,
                     pay_method: placed.pay_method,
                     order_name: placed.order_name.clone(),
                 };
@@ -127,11 +129,14 @@ impl Checkout {
                 let extend = OrderCommand::ExtendDeadline { expires_at, reason };
                 ("extend_deadline".to_owned(), extend)
             }
-            PaymentEvent::Confirmed { paid, paid_at, .. } => {
+            PaymentEvent::Confirmed {
+                paid, paid_at, means, ..
+            } => {
                 let confirm = OrderCommand::Confirm {
                     payment_id,
                     paid: *paid,
                     paid_at: *paid_at,
+                    channel: means.channel,
                 };
                 ("confirm".to_owned(), confirm)
             }

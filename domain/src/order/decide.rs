@@ -1,7 +1,8 @@
 //! What follows from each command.
 
 use jangbu_events::{
-    CancelReason, LineShare, Money, OrderEvent, PaymentId, RejectReason, Shortage, Timestamp, order::ExtensionReason,
+    CancelReason, ChannelType, LineShare, Money, OrderEvent, PaymentId, RejectReason, Shortage, Timestamp,
+    order::ExtensionReason,
 };
 
 use super::{Details, ImportOrder, Order, OrderError, OrderStatus, PlaceOrder, Sale};
@@ -70,7 +71,13 @@ impl Order {
         }
     }
 
-    pub(super) fn confirm(&self, payment_id: PaymentId, paid: Money, paid_at: Timestamp) -> Vec<OrderEvent> {
+    pub(super) fn confirm(
+        &self,
+        payment_id: PaymentId,
+        paid: Money,
+        paid_at: Timestamp,
+        channel: ChannelType,
+    ) -> Vec<OrderEvent> {
         let Some(details) = self.details() else {
             return Vec::new();
         };
@@ -82,7 +89,7 @@ impl Order {
         let reason = match self {
             // Not yet awaiting, but the payment is real and right: the sale stands.
             Self::Placed(_) | Self::AwaitingPayment(_) if paid == details.totals.total => {
-                return vec![details.confirmed(payment_id, paid, paid_at)];
+                return vec![details.confirmed(payment_id, paid, paid_at, channel)];
             }
             Self::Placed(_) | Self::AwaitingPayment(_) => RejectReason::WrongAmount,
             Self::Cancelled { .. } => RejectReason::OrderCancelled,
@@ -184,11 +191,12 @@ impl Order {
 }
 
 impl Details {
-    fn confirmed(&self, payment_id: PaymentId, paid: Money, paid_at: Timestamp) -> OrderEvent {
+    fn confirmed(&self, payment_id: PaymentId, paid: Money, paid_at: Timestamp, channel: ChannelType) -> OrderEvent {
         OrderEvent::Confirmed {
             payment_id,
             paid,
             paid_at,
+            channel,
             order_number: self.order_number.clone(),
             lines: self.lines.clone(),
             totals: self.totals,

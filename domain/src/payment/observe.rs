@@ -14,24 +14,22 @@ impl Payment {
             // one with cancellations may.
             (Some(_), _) => Ok(self.cancelled(request, seen)),
             (None, Some(paid)) => Ok(self.received(request, seen, paid)),
-            (None, None) => Ok(self.on_the_way(seen)),
+            (None, None) => Ok(self.on_the_way(request, seen)),
         }
     }
 
     fn received(&self, request: &Request, seen: &Observation, paid: &PaidFacts) -> Vec<PaymentEvent> {
-        let reason = refusal(request, seen);
+        let reason = refusal(request, seen, paid);
         let mut events = vec![match reason {
             None => PaymentEvent::Confirmed {
                 order_id: request.order_id,
                 transaction_id: seen.transaction_id.clone(),
                 paid: Money::won(seen.total),
+                tax_free: Money::won(paid.tax_free),
+                vat: paid.vat.map(Money::won),
+                discount: Money::won(paid.discount),
                 paid_at: paid.paid_at,
-                method: paid.method.clone(),
-                provider: paid.provider.clone(),
-                channel: seen.channel,
-                pg_provider: paid.pg_provider.clone(),
-                pg_tx_id: paid.pg_tx_id.clone(),
-                receipt_url: paid.receipt_url.clone(),
+                means: paid.means.clone(),
             },
             Some(reason) => PaymentEvent::Refused {
                 order_id: request.order_id,
@@ -41,14 +39,18 @@ impl Payment {
                 paid_amount: seen.total,
                 paid_currency: seen.currency.clone(),
                 paid_at: paid.paid_at,
+                means: paid.means.clone(),
             },
         }];
         events.extend(self.cancelled(request, seen));
         let left = seen.total.saturating_sub(sum(&seen.cancellations));
         if let Some(reason) = reason.filter(|_| left > 0) {
             events.push(PaymentEvent::CancellationRequested {
+                order_id: request.order_id,
                 refund_id: refund_id(seen.payment_id, 1),
                 amount: left,
+                tax_free: paid.tax_free - seen.cancellations.iter().map(|c| c.tax_free).sum::<i64>(),
+                currency: seen.currency.clone(),
                 cancellable: left,
                 reason: refund_reason(reason),
             });
@@ -78,16 +80,20 @@ impl Payment {
                     order_id: request.order_id,
                     cancellation_id: cancellation.id.clone(),
                     amount: cancellation.amount,
+                    tax_free: cancellation.tax_free,
+                    vat: cancellation.vat,
+                    currency: seen.currency.clone(),
                     cancelled_total,
                     remaining: amount.saturating_sub(cancelled_total),
                     cancelled_at: cancellation.cancelled_at,
+                    trigger: cancellation.trigger.clone(),
                 }
             })
             .collect()
     }
 
     /// Before any money came.
-    fn on_the_way(&self, seen: &Observation) -> Vec<PaymentEvent> {
+    fn on_the_way(&self, request: &Request, seen: &Observation) -> Vec<PaymentEvent> {
         let transaction_id = seen.transaction_id.clone();
         match &seen.status {
             Observed::VirtualAccountIssued {
@@ -95,6 +101,7 @@ impl Payment {
                 account,
                 expires_at,
             } if !self.account_issued(&transaction_id) => vec![PaymentEvent::VirtualAccountIssued {
+                order_id: request.order_id,
                 transaction_id,
                 bank: bank.clone(),
                 account: account.clone(),
@@ -102,6 +109,7 @@ impl Payment {
             }],
             Observed::Failed { failed_at, pg_code } if !self.attempt_failed(&transaction_id) => {
                 vec![PaymentEvent::Failed {
+                    order_id: request.order_id,
                     transaction_id,
                     failed_at: *failed_at,
                     pg_code: pg_code.clone(),
@@ -116,7 +124,7 @@ impl Payment {
 
 /// Why the shop does not take this money, if it does not. Currency first: an amount means nothing
 /// without it.
-fn refusal(request: &Request, seen: &Observation) -> Option<RefuseReason> {
+fn refusal(request: &Request, seen: &Observation, paid: &PaidFacts) -> Option<RefuseReason> {
     let won = match request.due.currency {
         Currency::KRW => "KRW",
     };
@@ -124,7 +132,7 @@ fn refusal(request: &Request, seen: &Observation) -> Option<RefuseReason> {
         Some(RefuseReason::WrongCurrency)
     } else if seen.total != request.due.amount {
         Some(RefuseReason::WrongAmount)
-    } else if seen.live_shop && seen.channel == ChannelType::Test {
+    } else if seen.live_shop && paid.means.channel == ChannelType::Test {
         Some(RefuseReason::TestChannel)
     } else {
         None

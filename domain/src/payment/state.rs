@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jangbu_events::{
-    ChannelType, Money, OrderId, PayMethod, PaymentEvent, PaymentId, RefundReason, RefuseReason, Sealed, Timestamp,
+    Money, OrderId, PayMethod, PaymentEvent, PaymentId, PaymentMeans, RefundReason, RefuseReason, Sealed, Timestamp,
     personal::AccountNumber,
 };
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,8 @@ pub struct Request {
     pub order_id: OrderId,
     /// To the won.
     pub due: Money,
+    /// The part of it that carries no VAT.
+    pub tax_free: Money,
     /// How the buyer wants to pay.
     pub pay_method: PayMethod,
     /// What the payment window shows.
@@ -84,14 +86,8 @@ pub struct Received {
     pub currency: String,
     /// When, by PortOne's clock.
     pub paid_at: Timestamp,
-    /// `card`, `virtual_account` …; `None` where it was refused.
-    pub method: Option<String>,
-    /// Card issuer, bank or easy-pay provider, if told.
-    pub provider: Option<String>,
-    /// Real money or play money; `None` where it was refused.
-    pub channel: Option<ChannelType>,
-    /// Where the buyer sees the slip, if told.
-    pub receipt_url: Option<String>,
+    /// How it came.
+    pub means: PaymentMeans,
 }
 
 /// What went back, and what shall.
@@ -114,6 +110,8 @@ pub struct OpenRefund {
     pub refund_id: String,
     /// How much was asked for, in the smallest unit of the payment's currency.
     pub amount: i64,
+    /// The part of it that carries no VAT.
+    pub tax_free: i64,
     /// What could be cancelled when it was asked for, PortOne's compare-and-set.
     pub cancellable: i64,
     /// Why.
@@ -226,6 +224,7 @@ impl Payment {
             PaymentEvent::Requested {
                 order_id,
                 due,
+                tax_free,
                 pay_method,
                 order_name,
             } => {
@@ -233,6 +232,7 @@ impl Payment {
                     request: Request {
                         order_id,
                         due,
+                        tax_free,
                         pay_method,
                         order_name,
                     },
@@ -246,6 +246,7 @@ impl Payment {
                 bank,
                 account: number,
                 expires_at,
+                ..
             } => {
                 if let Self::Requested { issued, account, .. } = self {
                     issued.insert(transaction_id);
@@ -265,10 +266,7 @@ impl Payment {
                 transaction_id,
                 paid,
                 paid_at,
-                method,
-                provider,
-                channel,
-                receipt_url,
+                means,
                 ..
             } => self.receive(
                 None,
@@ -277,10 +275,7 @@ impl Payment {
                     amount: paid.amount,
                     currency: "KRW".to_owned(),
                     paid_at,
-                    method: Some(method),
-                    provider,
-                    channel: Some(channel),
-                    receipt_url,
+                    means,
                 },
             ),
             PaymentEvent::Refused {
@@ -289,6 +284,7 @@ impl Payment {
                 paid_amount,
                 paid_currency,
                 paid_at,
+                means,
                 ..
             } => self.receive(
                 Some(reason),
@@ -297,17 +293,16 @@ impl Payment {
                     amount: paid_amount,
                     currency: paid_currency,
                     paid_at,
-                    method: None,
-                    provider: None,
-                    channel: None,
-                    receipt_url: None,
+                    means,
                 },
             ),
             PaymentEvent::CancellationRequested {
                 refund_id,
                 amount,
+                tax_free,
                 cancellable,
                 reason,
+                ..
             } => {
                 if let Some(returned) = self.returned_mut() {
                     returned.requested.insert(refund_id.clone());
@@ -315,6 +310,7 @@ impl Payment {
                     returned.open = Some(OpenRefund {
                         refund_id,
                         amount,
+                        tax_free,
                         cancellable,
                         reason,
                         outstanding: amount,
@@ -330,7 +326,10 @@ impl Payment {
             PaymentEvent::Cancelled {
                 cancellation_id,
                 amount,
+                tax_free,
+                vat,
                 cancelled_at,
+                trigger,
                 ..
             } => {
                 if let Some(returned) = self.returned_mut() {
@@ -338,6 +337,9 @@ impl Payment {
                         cancelled_at,
                         id: cancellation_id,
                         amount,
+                        tax_free,
+                        vat,
+                        trigger,
                     });
                 }
             }
@@ -362,6 +364,21 @@ impl Payment {
                 returned,
             },
         };
+    }
+}
+
+impl Request {
+    /// The part of `amount` that carries no VAT: in proportion, and what is left of it when all that
+    /// is left goes back, so that the parts sum to the whole.
+    pub(super) fn tax_free_share(&self, amount: i64, left: i64, before: &[ObservedCancellation]) -> i64 {
+        let returned: i64 = before.iter().map(|cancellation| cancellation.tax_free).sum();
+        let rest = (self.tax_free.amount - returned).max(0);
+        if amount >= left {
+            return rest.min(amount);
+        }
+        let taxed = self.due.amount - self.tax_free.amount;
+        let share = Money::won(amount).spread(&[taxed, self.tax_free.amount]);
+        share.last().map_or(0, |share| share.amount).min(rest)
     }
 }
 

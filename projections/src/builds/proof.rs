@@ -1,6 +1,6 @@
 //! Proof that tables are what the log says: rebuilt to the same position, they have the same hash.
 
-use sqlx::{PgPool, Row};
+use sqlx::{Executor, PgPool, Row};
 
 use super::Build;
 
@@ -10,8 +10,7 @@ use super::Build;
 pub async fn table_hash(db: &PgPool, build: &Build, partition: i16) -> sqlx::Result<String> {
     let mut tx = db.begin_with("begin isolation level repeatable read read only").await?;
     // Rows are hashed in their text form, which must not depend on who asks.
-    sqlx::raw_sql("set local timezone = 'UTC'; set local datestyle = 'ISO'")
-        .execute(&mut *tx)
+    tx.execute("set local timezone = 'UTC'; set local datestyle = 'ISO'")
         .await?;
     let tables = sqlx::query_scalar!(
         r#"select tablename::text as "name!" from pg_catalog.pg_tables where schemaname = $1 order by 1"#,

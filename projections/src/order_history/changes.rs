@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use jangbu_events::{Event, Money, OrderEvent, OrderId, OrderLine, OrderTotals, Owner, PaymentId, Recorded, Timestamp};
 use serde::Serialize;
-use serde_json::Value;
 use sqlx::PgConnection;
 
 use super::OrderStatus;
@@ -17,7 +16,7 @@ pub(super) struct Changes {
     progressed: BTreeMap<OrderId, Progress>,
 }
 
-/// What never changes, in the table's own words.
+/// What never changes, in the table's own words; what is JSON there is JSON text here.
 struct Facts {
     order_number: Option<String>,
     cart_id: Option<String>,
@@ -26,11 +25,11 @@ struct Facts {
     source: Option<String>,
     source_id: Option<String>,
     external_customer: Option<String>,
-    external_reference: Option<Value>,
-    orderer: Option<Value>,
-    recipient: Option<Value>,
+    external_reference: Option<String>,
+    orderer: Option<String>,
+    recipient: Option<String>,
     pay_method: Option<String>,
-    lines: Value,
+    lines: String,
     totals: OrderTotals,
     placed_at: Timestamp,
 }
@@ -137,7 +136,7 @@ impl Facts {
                     guest_token_hash,
                     orderer: Some(json(orderer)),
                     recipient: Some(json(recipient)),
-                    pay_method: json(pay_method).as_str().map(str::to_owned),
+                    pay_method: Some(json(pay_method).trim_matches('"').to_owned()),
                     ..Self::bare(lines, *totals, occurred_at)
                 })
             }
@@ -179,8 +178,8 @@ impl Facts {
     }
 }
 
-fn json<T: Serialize + ?Sized>(value: &T) -> Value {
-    serde_json::to_value(value).expect("what came out of an event is JSON")
+fn json<T: Serialize + ?Sized>(value: &T) -> String {
+    serde_json::to_string(value).expect("what came out of an event is JSON")
 }
 
 /// New rows, as they are at the batch's end. A row that is there already keeps its facts; if it is
@@ -201,13 +200,13 @@ async fn insert(db: &mut PgConnection, partition: i16, orders: Vec<(OrderId, Fac
               goods, discount, shipping, total, tax_free, supply, vat, placed_at,
               status, payment_id, expires_at, confirmed_at, ended_at, refunded, sequence)
          select $1, c.order_id, c.order_number, c.cart_id, c.customer_id, c.guest_token_hash,
-             c.source, c.source_id, c.external_customer, c.external_reference, c.orderer, c.recipient,
-             c.pay_method, c.lines,
+             c.source, c.source_id, c.external_customer, c.external_reference::jsonb, c.orderer::jsonb, c.recipient::jsonb,
+             c.pay_method, c.lines::jsonb,
              c.goods, c.discount, c.shipping, c.total, c.tax_free, c.supply, c.vat, c.placed_at,
              c.status, c.payment_id, c.expires_at, c.confirmed_at, c.ended_at, coalesce(c.refunded, 0), c.sequence
          from unnest(
              $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-             $7::text[], $8::text[], $9::text[], $10::jsonb[], $11::jsonb[], $12::jsonb[], $13::text[], $14::jsonb[],
+             $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
              $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[],
              $22::timestamptz[], $23::text[], $24::text[], $25::timestamptz[], $26::timestamptz[],
              $27::timestamptz[], $28::bigint[], $29::bigint[])
@@ -233,9 +232,9 @@ async fn insert(db: &mut PgConnection, partition: i16, orders: Vec<(OrderId, Fac
         &facts.sources as &[Option<String>],
         &facts.source_ids as &[Option<String>],
         &facts.external_customers as &[Option<String>],
-        &facts.external_references as &[Option<Value>],
-        &facts.orderers as &[Option<Value>],
-        &facts.recipients as &[Option<Value>],
+        &facts.external_references as &[Option<String>],
+        &facts.orderers as &[Option<String>],
+        &facts.recipients as &[Option<String>],
         &facts.pay_methods as &[Option<String>],
         &facts.lines,
         &facts.goods,
@@ -306,11 +305,11 @@ struct FactColumns {
     sources: Vec<Option<String>>,
     source_ids: Vec<Option<String>>,
     external_customers: Vec<Option<String>>,
-    external_references: Vec<Option<Value>>,
-    orderers: Vec<Option<Value>>,
-    recipients: Vec<Option<Value>>,
+    external_references: Vec<Option<String>>,
+    orderers: Vec<Option<String>>,
+    recipients: Vec<Option<String>>,
     pay_methods: Vec<Option<String>>,
-    lines: Vec<Value>,
+    lines: Vec<String>,
     goods: Vec<i64>,
     discounts: Vec<i64>,
     shippings: Vec<i64>,

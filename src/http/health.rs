@@ -1,0 +1,107 @@
+//! For whoever runs the process: is it alive, may it be sent requests, what has it counted.
+
+use axum::{
+    extract::State,
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use chrono::TimeDelta;
+use jangbu_projections::builds;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    App,
+    problem::{Code, Problem},
+    views::Answer,
+};
+
+/// The process is alive.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Live {
+    /// Always `ok`.
+    status: &'static str,
+}
+
+/// The process may be sent requests.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Ready {
+    /// Always `ready`.
+    status: &'static str,
+    /// The end of the log.
+    head: i64,
+    /// Of every projection.
+    projections: Vec<Lag>,
+}
+
+/// How far a projection is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Lag {
+    /// Which.
+    name: &'static str,
+    /// Of its slowest partition.
+    position: i64,
+    /// How long the first event that it has not seen has been waiting.
+    lag_seconds: i64,
+}
+
+/// Answers as long as the process does.
+#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, body = Live)))]
+pub async fn live() -> Answer<Live> {
+    Answer::ok(Live { status: "ok" })
+}
+
+/// Fails while the database does not answer, and while a projection is further behind than
+/// `JANGBU_READY_LAG_MAX_SECONDS`.
+#[utoipa::path(get, path = "/readyz", tag = "health",
+    responses((status = 200, body = Ready), (status = 503, description = "not_ready")))]
+pub async fn ready(State(app): State<App>) -> Result<Answer<Ready>, Problem> {
+    let not_ready = |why: &dyn std::fmt::Display| Problem::new(Code::NotReady).because(why);
+    let head = app.log.head().await.map_err(|error| not_ready(&error))?;
+    let names: Vec<&'static str> = jangbu_projections::all().iter().map(|one| one.name).collect();
+    let positions = builds::positions(app.log.pool(), &names).await;
+    let positions = positions.map_err(|error| not_ready(&error))?;
+    let now = app.surroundings.now();
+    let mut projections = Vec::with_capacity(names.len());
+    for name in names {
+        let position = positions.get(name).copied().unwrap_or(0);
+        let first_unseen = if position < head.position {
+            app.log
+                .read(position, 1)
+                .await
+                .map_err(|error| not_ready(&error))?
+                .pop()
+        } else {
+            None
+        };
+        let lag = first_unseen.map_or(TimeDelta::zero(), |event| now - event.recorded_at);
+        projections.push(Lag {
+            name,
+            position,
+            lag_seconds: lag.num_seconds().max(0),
+        });
+    }
+    let limit = i64::try_from(app.config.ready_lag_max.as_secs()).unwrap_or(i64::MAX);
+    if projections.iter().any(|one| one.lag_seconds > limit) {
+        return Err(Problem::new(Code::NotReady)
+            .fact("head", head.position)
+            .fact("projections", &projections));
+    }
+    Ok(Answer::ok(Ready {
+        status: "ready",
+        head: head.position,
+        projections,
+    }))
+}
+
+/// In the text format of Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String)))]
+pub async fn metrics(State(app): State<App>) -> Response {
+    let text = app
+        .metrics
+        .as_ref()
+        .map(crate::telemetry::Metrics::render)
+        .unwrap_or_default();
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}

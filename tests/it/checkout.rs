@@ -1,0 +1,353 @@
+//! From a cart to a sale, and every way it can come to nothing.
+
+use chrono::TimeDelta;
+use jangbu::checkout::CheckoutError;
+use jangbu_domain::{Cart, order::OrderStatus, payment::PaymentStatus};
+use jangbu_events::{CartId, OrderId, PaymentId};
+use serde_json::json;
+
+use crate::shop::{Shop, nothing, request};
+
+async fn cart_is_open(shop: &Shop, cart: CartId) -> bool {
+    matches!(
+        &*shop.executor.load::<Cart>(cart).await.expect("the cart loads").state,
+        Cart::Open(_)
+    )
+}
+
+fn payment(order: OrderId) -> PaymentId {
+    PaymentId::of(order, 1)
+}
+
+#[tokio::test]
+async fn a_paid_order_is_confirmed_and_its_stock_is_sold() {
+    let shop = Shop::open().await;
+    shop.product("DRIVER-10.5", 39_000, 3).await;
+    shop.product("BALL-12", 25_000, 10).await;
+    let cart = shop.cart(&[("DRIVER-10.5", 1), ("BALL-12", 2)]).await;
+    let checked_out = shop.check_out(cart).await.expect("it checks out");
+    assert_eq!(checked_out.order.status(), Some(OrderStatus::AwaitingPayment));
+    assert_eq!(checked_out.payment_request.total_amount, 89_000);
+    assert_eq!(
+        (shop.stock("DRIVER-10.5").await, shop.stock("BALL-12").await),
+        ((3, 2), (10, 8))
+    );
+
+    shop.at_portone(payment(checked_out.order_id), "pay", nothing()).await;
+    let settled = shop.settle(payment(checked_out.order_id)).await;
+    assert_eq!(settled.order.state.status(), Some(OrderStatus::Confirmed));
+    let again = shop.settle(payment(checked_out.order_id)).await;
+    assert_eq!(again.position(), settled.position(), "a second webhook changes nothing");
+    shop.run().await;
+    assert_eq!(
+        (shop.stock("DRIVER-10.5").await, shop.stock("BALL-12").await),
+        ((2, 2), (8, 8))
+    );
+    assert_eq!(shop.failures().await, Vec::<String>::new());
+    let types = shop.event_types().await;
+    assert_eq!(types.iter().filter(|t| *t == "order.confirmed").count(), 1);
+    assert_eq!(types.iter().filter(|t| *t == "stock.committed").count(), 2);
+}
+
+#[tokio::test]
+async fn a_sold_out_line_refuses_the_order_and_gives_the_rest_back() {
+    let shop = Shop::open().await;
+    shop.product("DRIVER-10.5", 39_000, 1).await;
+    shop.product("BALL-12", 25_000, 10).await;
+    let cart = shop.cart(&[("DRIVER-10.5", 2), ("BALL-12", 2)]).await;
+    let Err(CheckoutError::SoldOut { shortages, .. }) = shop.check_out(cart).await else {
+        panic!("it is sold out")
+    };
+    assert_eq!(
+        shortages
+            .iter()
+            .map(|s| (s.sku.as_str(), s.requested, s.available))
+            .collect::<Vec<_>>(),
+        [("DRIVER-10.5", 2, 1)]
+    );
+    assert!(cart_is_open(&shop, cart).await);
+    assert_eq!(
+        (shop.stock("DRIVER-10.5").await, shop.stock("BALL-12").await),
+        ((1, 1), (10, 10))
+    );
+    let before = shop.event_types().await;
+    shop.run().await;
+    assert_eq!(shop.event_types().await, before, "the runner finds every step done");
+    assert_eq!(shop.failures().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_repeated_checkout_is_answered_with_the_same_order() {
+    let shop = Shop::open().await;
+    shop.product("DRIVER-10.5", 39_000, 3).await;
+    let cart = shop.cart(&[("DRIVER-10.5", 1)]).await;
+    let envelope = shop.envelope();
+    let first = shop
+        .checkout
+        .check_out(cart, request(), envelope.clone())
+        .await
+        .expect("it checks out");
+    let head = shop.executor.log().head().await.expect("a head");
+    let second = shop
+        .checkout
+        .check_out(cart, request(), envelope)
+        .await
+        .expect("it checks out");
+    assert_eq!(
+        (second.order_id, second.duplicate, first.duplicate),
+        (first.order_id, true, false)
+    );
+    assert_eq!(second.payment_request, first.payment_request);
+    assert_eq!(shop.executor.log().head().await.expect("a head"), head);
+    let Err(CheckoutError::Cart(_)) = shop.check_out(cart).await else {
+        panic!("another request is refused")
+    };
+}
+
+#[tokio::test]
+async fn the_runner_finishes_what_a_crash_left() {
+    let shop = Shop::open().await;
+    shop.product("DRIVER-10.5", 39_000, 3).await;
+    let cart = shop.cart(&[("DRIVER-10.5", 1)]).await;
+    // The first append of a checkout, and nothing after it: as if the process had died there.
+    let checked_out = shop.check_out(cart).await.expect("it checks out");
+    let kept: i64 = sqlx::query_scalar("select position from events where event_type = 'cart.checked_out'")
+        .fetch_one(&shop.database.pool)
+        .await
+        .expect("it was checked out");
+    let copy = crate::database::Database::create().await;
+    copy_log(&shop.database.pool, &copy.pool, kept).await;
+    let executor = copy.executor(shop.executor.log().surroundings().clone()).await;
+    while jangbu::processes::round(&executor, 1, shop.executor.log().surroundings().now())
+        .await
+        .expect("a round")
+        > 0
+    {}
+    let order = executor
+        .load::<jangbu_domain::Order>(checked_out.order_id)
+        .await
+        .expect("the order loads");
+    assert_eq!(order.state.status(), Some(OrderStatus::AwaitingPayment));
+    let ids = |pool: sqlx::PgPool| async move {
+        sqlx::query_as::<_, (String, uuid::Uuid)>(
+            "select event_type, event_id from events order by event_type, event_id",
+        )
+        .fetch_all(&pool)
+        .await
+        .expect("events read")
+    };
+    assert_eq!(
+        ids(copy.pool.clone()).await,
+        ids(shop.database.pool.clone()).await,
+        "inline and runner make the same"
+    );
+}
+
+async fn copy_log(from: &sqlx::PgPool, to: &sqlx::PgPool, through: i64) {
+    for (table, column) in [("events", "position"), ("commands", "position")] {
+        let rows: Vec<sqlx::types::Json<serde_json::Value>> = sqlx::query_scalar(&format!(
+            "select to_json(t) from {table} t where {column} <= $1 order by {column}"
+        ))
+        .bind(through)
+        .fetch_all(from)
+        .await
+        .expect("rows read");
+        for row in rows {
+            sqlx::query(&format!(
+                "insert into {table} select * from json_populate_record(null::{table}, $1::json)"
+            ))
+            .bind(row)
+            .execute(to)
+            .await
+            .expect("a row is copied");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_payment_one_won_short_is_refused_and_refunded_in_full() {
+    let shop = Shop::open().await;
+    shop.product("DRIVER-10.5", 39_000, 3).await;
+    let cart = shop.cart(&[("DRIVER-10.5", 1)]).await;
+    let order = shop.check_out(cart).await.expect("it checks out").order_id;
+    shop.at_portone(payment(order), "pay", json!({ "amount": 38_999 }))
+        .await;
+    let settled = shop.settle(payment(order)).await;
+    assert_eq!(settled.order.state.status(), Some(OrderStatus::AwaitingPayment));
+    shop.run().await;
+    let settled = shop.settle(payment(order)).await;
+    assert_eq!(settled.payment.state.status(), Some(PaymentStatus::Cancelled));
+    let seen = shop.seen_at_portone(payment(order)).await;
+    assert_eq!(seen["cancelEffects"], 1, "{seen}");
+    assert_eq!(settled.seen.expect("PortOne knows it").amount.cancelled, 38_999);
+    shop.clock.advance(TimeDelta::minutes(31));
+    shop.run().await;
+    assert_eq!(shop.order(order).await.status(), Some(OrderStatus::Expired));
+    assert_eq!(shop.stock("DRIVER-10.5").await, (3, 3));
+    assert!(cart_is_open(&shop, cart).await);
+}
+
+#[tokio::test]
+async fn a_live_shop_refuses_play_money() {
+    let shop = Shop::open_as(true).await;
+    shop.product("DRIVER-10.5", 39_000, 3).await;
+    let cart = shop.cart(&[("DRIVER-10.5", 1)]).await;
+    let order = shop.check_out(cart).await.expect("it checks out").order_id;
+    shop.at_portone(
+        payment(order),
+        "open",
+        json!({ "totalAmount": 39_000, "channelType": "TEST" }),
+    )
+    .await;
+    shop.at_portone(payment(order), "pay", nothing()).await;
+    let settled = shop.settle(payment(order)).await;
+    assert_eq!(settled.order.state.status(), Some(OrderStatus::AwaitingPayment));
+    shop.run().await;
+    assert_eq!(shop.seen_at_portone(payment(order)).await["cancelEffects"], 1);
+}
+
+#[tokio::test]
+async fn an_unpaid_order_expires_and_money_that_comes_later_goes_back() {
+    let shop = Shop::open().await;
+    shop.product("DRIVER-10.5", 39_000, 3).await;
+    let cart = shop.cart(&[("DRIVER-10.5", 1)]).await;
+    let order = shop.check_out(cart).await.expect("it checks out").order_id;
+    shop.run().await;
+    shop.clock.advance(TimeDelta::minutes(29));
+    shop.run().await;
+    assert_eq!(shop.order(order).await.status(), Some(OrderStatus::AwaitingPayment));
+    shop.clock.advance(TimeDelta::minutes(2));
+    shop.run().await;
+    assert_eq!(shop.order(order).await.status(), Some(OrderStatus::Expired));
+    assert_eq!(shop.stock("DRIVER-10.5").await, (3, 3));
+    assert!(cart_is_open(&shop, cart).await);
+
+    shop.at_portone(payment(order), "pay", nothing()).await;
+    shop.settle(payment(order)).await;
+    shop.run().await;
+    let settled = shop.settle(payment(order)).await;
+    assert_eq!(settled.order.state.status(), Some(OrderStatus::Expired));
+    assert_eq!(settled.seen.expect("PortOne knows it").amount.cancelled, 39_000);
+    assert_eq!(shop.seen_at_portone(payment(order)).await["cancelEffects"], 1);
+    assert_eq!(shop.failures().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn money_that_came_at_the_deadline_confirms_the_order() {
+    let shop = Shop::open().await;
+    shop.product("DRIVER-10.5", 39_000, 3).await;
+    let cart = shop.cart(&[("DRIVER-10.5", 1)]).await;
+    let order = shop.check_out(cart).await.expect("it checks out").order_id;
+    // Paid, and every webhook is lost.
+    shop.at_portone(payment(order), "pay", nothing()).await;
+    shop.run().await;
+    shop.clock.advance(TimeDelta::minutes(31));
+    shop.run().await;
+    assert_eq!(shop.order(order).await.status(), Some(OrderStatus::Confirmed));
+    assert_eq!(shop.stock("DRIVER-10.5").await, (2, 2));
+}
+
+#[tokio::test]
+async fn a_refund_whose_answer_is_lost_happens_once() {
+    let shop = Shop::open().await;
+    shop.product("DRIVER-10.5", 39_000, 3).await;
+    let cart = shop.cart(&[("DRIVER-10.5", 1)]).await;
+    let order = shop.check_out(cart).await.expect("it checks out").order_id;
+    shop.at_portone(payment(order), "pay", nothing()).await;
+    shop.settle(payment(order)).await;
+    shop.run().await;
+    shop.faults(json!({ "fault": "api_drop_after", "operation": "cancel", "times": 1 }))
+        .await;
+    shop.payments
+        .refund(
+            payment(order),
+            None,
+            jangbu_events::RefundReason::Customer,
+            shop.envelope(),
+        )
+        .await
+        .expect("the wish is recorded");
+    shop.run().await;
+    let settled = shop.settle(payment(order)).await;
+    shop.run().await;
+    assert_eq!(shop.seen_at_portone(payment(order)).await["cancelEffects"], 1);
+    assert_eq!(settled.order.state.status(), Some(OrderStatus::Cancelled));
+    assert_eq!(shop.stock("DRIVER-10.5").await, (3, 3));
+    let types = shop.event_types().await;
+    assert_eq!(types.iter().filter(|t| *t == "payment.cancelled").count(), 1);
+    assert_eq!(types.iter().filter(|t| *t == "order.refunded").count(), 1);
+}
+
+#[tokio::test]
+async fn a_virtual_account_waits_until_its_own_end() {
+    let shop = Shop::open().await;
+    shop.product("DRIVER-10.5", 39_000, 3).await;
+    let cart = shop.cart(&[("DRIVER-10.5", 1)]).await;
+    let order = shop.check_out(cart).await.expect("it checks out").order_id;
+    shop.at_portone(payment(order), "issue", nothing()).await;
+    let settled = shop.settle(payment(order)).await;
+    assert!(settled.payment.state.account().is_some());
+    shop.run().await;
+    shop.clock.advance(TimeDelta::minutes(31));
+    shop.run().await;
+    assert_eq!(shop.order(order).await.status(), Some(OrderStatus::AwaitingPayment));
+    shop.at_portone(payment(order), "deposit", nothing()).await;
+    shop.settle(payment(order)).await;
+    assert_eq!(shop.order(order).await.status(), Some(OrderStatus::Confirmed));
+}
+
+#[tokio::test]
+async fn reconciliation_finds_what_webhooks_missed() {
+    let shop = Shop::open().await;
+    shop.product("DRIVER-10.5", 39_000, 30).await;
+    let mut orders = Vec::new();
+    for _ in 0..5 {
+        let cart = shop.cart(&[("DRIVER-10.5", 1)]).await;
+        let order = shop.check_out(cart).await.expect("it checks out").order_id;
+        shop.at_portone(payment(order), "pay", nothing()).await;
+        orders.push(order);
+    }
+    // The simulator has the machine's clock.
+    let now = jangbu::clock::Surroundings::system().now();
+    let range = || (now - TimeDelta::hours(1), now + TimeDelta::hours(1));
+    let found = shop
+        .payments
+        .reconcile(range().0, range().1)
+        .await
+        .expect("it reconciles");
+    assert_eq!((found.ours, found.repaired, found.failed), (5, 5, 0));
+    for order in orders {
+        assert_eq!(shop.order(order).await.status(), Some(OrderStatus::Confirmed));
+    }
+    let found = shop
+        .payments
+        .reconcile(range().0, range().1)
+        .await
+        .expect("it reconciles");
+    assert_eq!((found.ours, found.repaired, found.failed), (5, 0, 0));
+}
+
+#[tokio::test]
+async fn a_hundred_items_are_sold_to_a_hundred_of_five_hundred_buyers() {
+    let shop = Shop::open().await;
+    shop.product("DRIVER-10.5", 39_000, 100).await;
+    let mut carts = Vec::new();
+    for _ in 0..500 {
+        carts.push(shop.cart(&[("DRIVER-10.5", 1)]).await);
+    }
+    use futures_util::StreamExt;
+    let outcomes: Vec<_> = futures_util::stream::iter(carts)
+        .map(|cart| shop.check_out(cart))
+        .buffer_unordered(32)
+        .collect()
+        .await;
+    let sold = outcomes.iter().filter(|o| o.is_ok()).count();
+    let refused = outcomes
+        .iter()
+        .filter(|o| matches!(o, Err(CheckoutError::SoldOut { .. })))
+        .count();
+    assert_eq!((sold, refused), (100, 400));
+    shop.run().await;
+    assert_eq!(shop.stock("DRIVER-10.5").await, (100, 0));
+    assert_eq!(shop.failures().await, Vec::<String>::new());
+}
