@@ -135,7 +135,11 @@ pub async fn run(mut config: Config, metrics: Metrics, options: Options) -> Resu
 
     let (listener, address) = bind(config.bind).await?;
     if address.port() != config.bind.port() && config.bind.port() != 0 {
-        screen.note(&format!("port {} is taken, using {}", config.bind.port(), address.port()));
+        screen.note(&format!(
+            "port {} is taken, using {}",
+            config.bind.port(),
+            address.port()
+        ));
     }
     let shop = format!("http://{}", reachable(address));
     let webhook_secret = format!("whsec_{}", STANDARD.encode(surroundings.bytes::<32>()));
@@ -264,7 +268,11 @@ async fn show(
     screen.fact("메시지", "broker", broker);
     screen.fact("가게", "shop", &addresses.shop);
     screen.fact("결제", "payments", &format!("{} (PortOne sandbox)", addresses.sandbox));
-    screen.fact("상품", "goods", &format!("{} products on the shelf", shop::PRODUCTS.len()));
+    screen.fact(
+        "상품",
+        "goods",
+        &format!("{} products on the shelf", shop::PRODUCTS.len()),
+    );
     let events = follower.news().await?;
     if seeded {
         let (first, last) = (events.first(), events.last());
@@ -310,7 +318,9 @@ async fn bind(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), DemoError
     for _ in 0..=PORTS_TRIED {
         match TcpListener::bind(address).await {
             Ok(listener) => {
-                let bound = listener.local_addr().map_err(|source| DemoError::Bind { address, source })?;
+                let bound = listener
+                    .local_addr()
+                    .map_err(|source| DemoError::Bind { address, source })?;
                 return Ok((listener, bound));
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.port() < u16::MAX => {
@@ -320,7 +330,10 @@ async fn bind(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), DemoError
         }
     }
     let source = io::ErrorKind::AddrInUse.into();
-    Err(DemoError::Bind { address: wanted, source })
+    Err(DemoError::Bind {
+        address: wanted,
+        source,
+    })
 }
 
 /// What a client on this machine calls an address.

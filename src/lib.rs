@@ -1,7 +1,6 @@
 //! Jangbu: an event-sourced commerce backend for Korean online shops. This crate is the shell around
 //! the pure parts: HTTP, the executor, the log, fan-out, timers and the command line.
 
-mod hex;
 pub mod broker;
 pub mod checkout;
 pub mod clock;

@@ -80,10 +80,7 @@ pub async fn reconcile(config: Config, args: &ReconcileArgs) -> anyhow::Result<(
             found.read, found.ours, found.repaired, found.failed
         );
     }
-    anyhow::ensure!(
-        found.failed == 0,
-        "some payments could not be reconciled; run it again"
-    );
+    anyhow::ensure!(found.failed == 0, "some payments could not be reconciled; run it again");
     Ok(())
 }
 

@@ -71,9 +71,7 @@ impl<'a> Buyer<'a> {
             .map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity}))
             .collect();
         let path = format!("/api/v1/carts/{cart}/lines");
-        let filled = self
-            .post(screen, &path, Some(&token), &json!({"lines": lines}))
-            .await?;
+        let filled = self.post(screen, &path, Some(&token), &json!({"lines": lines})).await?;
         let total = number(&filled, "/total/amount")?;
         screen.note(&format!("합계 total {}", won(total)));
         self.show_events(screen).await?;
@@ -103,7 +101,10 @@ impl<'a> Buyer<'a> {
         let paid = self.send(screen, &format!("POST {path}"), pay).await?;
         screen.note(&format!("PortOne: {}", text(&paid, "/status")?));
 
-        screen.step("웹훅", "The signed webhook arrives; PortOne is asked; the order is confirmed");
+        screen.step(
+            "웹훅",
+            "The signed webhook arrives; PortOne is asked; the order is confirmed",
+        );
         self.until_sold(screen, &order_id).await?;
         let path = format!("/api/v1/orders/{order_id}");
         let order = self.get(screen, &path, Some(&token)).await?;
@@ -200,13 +201,7 @@ impl<'a> Buyer<'a> {
         Ok(())
     }
 
-    async fn post(
-        &self,
-        screen: &Screen,
-        path: &str,
-        token: Option<&str>,
-        body: &Value,
-    ) -> Result<Value, DemoError> {
+    async fn post(&self, screen: &Screen, path: &str, token: Option<&str>, body: &Value) -> Result<Value, DemoError> {
         let mut request = self.request(Method::POST, path, token).json(body);
         // The demo sends nothing twice, so a key of its own is as good as the path.
         request = request.header("Idempotency-Key", format!("demo{}", path.replace('/', "-")));

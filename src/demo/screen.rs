@@ -9,10 +9,7 @@ use std::{
 use jangbu_events::RawEvent;
 use tokio::sync::watch;
 
-use crate::{
-    clock::korean_time,
-    log::Log,
-};
+use crate::{clock::korean_time, log::Log};
 
 /// Events read at once.
 const BATCH: i64 = 500;
@@ -103,7 +100,10 @@ fn short(id: &str) -> String {
 
 /// Filled up to so many columns; Korean letters take two.
 pub(super) fn padded(text: &str, columns: usize) -> String {
-    let taken: usize = text.chars().map(|letter| if letter >= '\u{1100}' { 2 } else { 1 }).sum();
+    let taken: usize = text
+        .chars()
+        .map(|letter| if letter >= '\u{1100}' { 2 } else { 1 })
+        .sum();
     format!("{text}{}", " ".repeat(columns.saturating_sub(taken)))
 }
 

@@ -154,6 +154,10 @@ mod tests {
         skus.sort();
         skus.dedup();
         assert_eq!(skus.len(), PRODUCTS.len());
-        assert!(PRODUCTS.iter().all(|good| good.price > 0 && good.stock >= AVAILABLE_MIN));
+        assert!(
+            PRODUCTS
+                .iter()
+                .all(|good| good.price > 0 && good.stock >= AVAILABLE_MIN)
+        );
     }
 }

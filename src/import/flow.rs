@@ -201,6 +201,7 @@ pub fn beginning<E: DomainEvent + Serialize>(
             event_type: event.event_type(),
             event_version: event.event_version(),
             payload: serde_json::to_string(event).expect("an event is JSON"),
+            occurred_at: None,
         })
         .collect();
     NewCommand {
