@@ -45,6 +45,7 @@ pub enum SealError {
 pub struct Sealer {
     live: XChaCha20Poly1305,
     hold: XChaCha20Poly1305,
+    requests: [u8; 32],
 }
 
 /// A data key in clear. Lives only in memory.
@@ -56,7 +57,7 @@ pub struct DataKey {
 }
 
 impl Sealer {
-    /// Derives the live and the hold key from the master key.
+    /// Derives the live, the hold and the request key from the master key.
     pub fn new(master_key: &[u8; 32]) -> Self {
         let derived = Hkdf::<Sha256>::new(None, master_key);
         let derive = |purpose: &str| {
@@ -69,6 +70,7 @@ impl Sealer {
         Self {
             live: cipher(&derive("jangbu personal live v1")),
             hold: cipher(&derive("jangbu personal hold v1")),
+            requests: derive("jangbu request hash v1"),
         }
     }
 
@@ -93,6 +95,14 @@ impl Sealer {
             phone_hash: phone.map(|phone| data_key.phone_hash(phone)),
         };
         (data_key, row)
+    }
+
+    /// What the log keeps of a request, to tell a repeat from another request under the same key.
+    /// Keyed, since requests hold names and phones that a plain hash would let anybody guess at.
+    pub fn request_hash(&self, body: &[u8]) -> [u8; 32] {
+        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.requests).expect("any key length will do");
+        mac.update(body);
+        mac.finalize().into_bytes().into()
     }
 
     /// The data key of that id; `None` once it is destroyed.

@@ -13,7 +13,7 @@ use super::{
     App,
     auth::Admin,
     checks::Checks,
-    extract::{Path, Query},
+    extract::{Path, Query, escaped},
     keys::{Command, json_body, required_version},
     problem::{Code, Problem, Text},
     products::{IdOrSku, limit},
@@ -140,7 +140,7 @@ impl NewProduct {
         }
         let mut attributes = BTreeMap::new();
         for (key, value) in &self.attributes {
-            let pointer = format!("/attributes/{}", key.replace('~', "~0").replace('/', "~1"));
+            let pointer = format!("/attributes/{}", escaped(key));
             let key = checks.line(&pointer, key, CATEGORY_MAX);
             let value = checks.line(&pointer, value, ATTRIBUTE_MAX);
             attributes.extend(key.zip(value));

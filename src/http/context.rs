@@ -303,7 +303,10 @@ mod tests {
     async fn a_panic_is_one_request_s_problem() {
         let response = kept_in(async { panic!("as a defect would") }).await;
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-        assert_eq!(problem::of(&response).map(|problem| problem.code()), Some(Code::Internal));
+        assert_eq!(
+            problem::of(&response).map(|problem| problem.code()),
+            Some(Code::Internal)
+        );
     }
 
     #[test]

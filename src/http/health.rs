@@ -31,12 +31,12 @@ pub struct Ready {
     /// The end of the log.
     head: i64,
     /// Of every projection.
-    projections: Vec<Lag>,
+    projections: Vec<Progress>,
 }
 
 /// How far a projection is.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Lag {
+pub struct Progress {
     /// Which.
     name: &'static str,
     /// Of its slowest partition.
@@ -75,7 +75,7 @@ pub async fn ready(State(app): State<App>) -> Result<Answer<Ready>, Problem> {
             None
         };
         let lag = first_unseen.map_or(TimeDelta::zero(), |event| now - event.recorded_at);
-        projections.push(Lag {
+        projections.push(Progress {
             name,
             position,
             lag_seconds: lag.num_seconds().max(0),

@@ -167,10 +167,8 @@ impl<B: Body> FromRequest<App> for Command<B> {
 
 /// Each part with its length, so that no two different requests spell the same.
 fn command_id(principal: &str, method: &Method, path: &str, key: &str) -> Uuid {
-    let name: String = [principal, method.as_str(), path, key]
-        .iter()
-        .map(|part| format!("{}:{part}", part.len()))
-        .collect();
+    let parts = [principal, method.as_str(), path, key];
+    let name = parts.map(|part| format!("{}:{part}", part.len())).concat();
     Uuid::new_v5(&NAMESPACE, name.as_bytes())
 }
 

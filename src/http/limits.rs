@@ -77,6 +77,7 @@ impl<K: Hash + Eq> Limit<K> {
         let next = full_at + self.cost_us();
         if next > now + self.period_us {
             let wait = next - now - self.period_us;
+            clients.put(client, full_at);
             return Err(Exceeded {
                 allowance: self.allowance(full_at, now),
                 retry_after_seconds: seconds_up(wait).max(1),

@@ -267,9 +267,8 @@ pub async fn refund<B>(
     reason: RefundReason,
     command: &Command<B>,
 ) -> Result<Answer<OrderView>, Problem> {
-    let payment_id = match whole.payment_id() {
-        Some(payment_id) => payment_id,
-        None => return Err(Code::PaymentNotPaid.into()),
+    let Some(payment_id) = whole.payment_id() else {
+        return Err(Code::PaymentNotPaid.into());
     };
     let envelope = crate::executor::CommandEnvelope {
         // `If-Match` speaks of the order, not of the payment.

@@ -135,12 +135,12 @@ pub async fn come_back(State(app): State<App>, context: RequestContext, request:
         .iter()
         .find(|(name, _)| name == "paymentId")
         .and_then(|(_, id)| PaymentId::from_portone(id));
-    if let Some(id) = id {
-        if let Err(problem) = settle_for_nobody(&app, &context, id).await {
-            // The webhook, or the payment's deadline, finds it again.
-            let (code, cause) = (problem.code().as_str(), problem.cause().unwrap_or("-"));
-            tracing::warn!(request.id = context.id(), code, cause, "a return could not be settled");
-        }
+    if let Some(id) = id
+        && let Err(problem) = settle_for_nobody(&app, &context, id).await
+    {
+        // The webhook, or the payment's deadline, finds it again.
+        let (code, cause) = (problem.code().as_str(), problem.cause().unwrap_or("-"));
+        tracing::warn!(request.id = context.id(), code, cause, "a return could not be settled");
     }
     Html(PAGE).into_response()
 }

@@ -9,22 +9,48 @@ async fn every_refusal_has_one_format() {
     let web = Web::start_with(&[], false).await;
     web.get("/nowhere").send().await.refused(404, "not_found");
     web.get("/docs/nowhere").send().await.refused(404, "not_found");
-    let method = web.delete("/api/v1/carts").send().await.refused(405, "method_not_allowed");
+    let method = web
+        .delete("/api/v1/carts")
+        .send()
+        .await
+        .refused(405, "method_not_allowed");
     assert_eq!(method.header("allow"), Some("POST"));
     let lookup = "/api/v1/orders/lookup";
-    web.post(lookup).bytes("{}").send().await.refused(415, "unsupported_media_type");
-    let json = |body: Vec<u8>| web.post(lookup).header("content-type", "application/json").bytes(body).send();
+    web.post(lookup)
+        .bytes("{}")
+        .send()
+        .await
+        .refused(415, "unsupported_media_type");
+    let json = |body: Vec<u8>| {
+        web.post(lookup)
+            .header("content-type", "application/json")
+            .bytes(body)
+            .send()
+    };
     json(b"{".to_vec()).await.refused(400, "malformed_json");
     json(vec![b' '; 65_537]).await.refused(413, "body_too_large");
-    let unknown = json(br#"{"number": "1", "phone": "2", "name": "3"}"#.to_vec()).await.refused(422, "validation_failed");
+    let unknown = json(br#"{"number": "1", "phone": "2", "name": "3"}"#.to_vec())
+        .await
+        .refused(422, "validation_failed");
     assert_eq!(unknown.body["errors"][0]["pointer"], "/name");
-    let korean = web.get("/nowhere").header("accept-language", "ko-KR,ko;q=0.9,en;q=0.8").send().await;
+    let korean = web
+        .get("/nowhere")
+        .header("accept-language", "ko-KR,ko;q=0.9,en;q=0.8")
+        .send()
+        .await;
     assert_eq!(korean.body["title"], "요청한 주소를 찾을 수 없습니다");
     assert_eq!(korean.header("content-language"), Some("ko"));
-    let named = web.get("/nowhere").header("x-request-id", "from-the-proxy.1").send().await;
+    let named = web
+        .get("/nowhere")
+        .header("x-request-id", "from-the-proxy.1")
+        .send()
+        .await;
     assert_eq!(named.body["instance"], "from-the-proxy.1");
     let meaning = web.get("/problems/sold_out").send().await.expect(200);
-    assert_eq!((&meaning.body["status"], &meaning.body["title_ko"]), (&json!(409), &json!("품절")));
+    assert_eq!(
+        (&meaning.body["status"], &meaning.body["title_ko"]),
+        (&json!(409), &json!("품절"))
+    );
 }
 
 #[tokio::test]
@@ -52,33 +78,90 @@ async fn an_edit_says_which_version_it_was_made_on() {
     let seen = web.get(&path).admin().send().await.expect(200);
     assert_eq!(seen.header("etag"), Some("\"v2\""));
     let rename = json!({"name": "새 이름"});
-    web.patch(&path).admin().json(&rename).send().await.refused(428, "version_required");
-    let stale = web.patch(&path).admin().json(&rename).header("if-match", "\"v1\"").send().await;
+    web.patch(&path)
+        .admin()
+        .json(&rename)
+        .send()
+        .await
+        .refused(428, "version_required");
+    let stale = web
+        .patch(&path)
+        .admin()
+        .json(&rename)
+        .header("if-match", "\"v1\"")
+        .send()
+        .await;
     assert_eq!(stale.refused(412, "version_stale").body["version"], 2);
-    web.patch(&path).admin().json(&rename).header("if-match", "*").send().await.refused(400, "if_match_invalid");
-    let edit = || web.patch(&path).admin().key("edit").json(&rename).header("if-match", "\"v2\"").send();
+    web.patch(&path)
+        .admin()
+        .json(&rename)
+        .header("if-match", "*")
+        .send()
+        .await
+        .refused(400, "if_match_invalid");
+    let edit = || {
+        web.patch(&path)
+            .admin()
+            .key("edit")
+            .json(&rename)
+            .header("if-match", "\"v2\"")
+            .send()
+    };
     let edited = edit().await.expect(200);
-    assert_eq!((edited.header("etag"), &edited.body["name"]), (Some("\"v3\""), &json!("새 이름")));
+    assert_eq!(
+        (edited.header("etag"), &edited.body["name"]),
+        (Some("\"v3\""), &json!("새 이름"))
+    );
     let again = edit().await.expect(200);
-    assert_eq!((&again.text, again.header("idempotent-replayed")), (&edited.text, Some("true")));
+    assert_eq!(
+        (&again.text, again.header("idempotent-replayed")),
+        (&edited.text, Some("true"))
+    );
     let archive = json!({"status": "archived", "version": 3});
     web.patch(&path).admin().json(&archive).send().await.expect(200);
     let late = json!({"price": 1, "version": 4});
-    web.patch(&path).admin().json(&late).send().await.refused(409, "product_archived");
-    web.get("/api/v1/admin/products/B").admin().send().await.refused(404, "product_not_found");
+    web.patch(&path)
+        .admin()
+        .json(&late)
+        .send()
+        .await
+        .refused(409, "product_archived");
+    web.get("/api/v1/admin/products/B")
+        .admin()
+        .send()
+        .await
+        .refused(404, "product_not_found");
 
     let twice = json!({"sku": "A", "name": "다른 것", "category": "골프채", "price": 1_000});
-    web.post("/api/v1/admin/products").admin().json(&twice).send().await.refused(409, "product_exists");
+    web.post("/api/v1/admin/products")
+        .admin()
+        .json(&twice)
+        .send()
+        .await
+        .refused(409, "product_exists");
     let dear = json!({"sku": "B", "name": "B", "category": "C", "price": 1_000_000_000_001_i64});
-    web.post("/api/v1/admin/products").admin().json(&dear).send().await.refused(422, "price_out_of_range");
+    web.post("/api/v1/admin/products")
+        .admin()
+        .json(&dear)
+        .send()
+        .await
+        .refused(422, "price_out_of_range");
     let receive = |sku: &str, quantity: i64| {
-        web.post(format!("/api/v1/admin/stock/{sku}/receive")).admin().json(&json!({"quantity": quantity})).send()
+        web.post(format!("/api/v1/admin/stock/{sku}/receive"))
+            .admin()
+            .json(&json!({"quantity": quantity}))
+            .send()
     };
     receive("B", 1).await.refused(404, "product_not_found");
     receive("A", 0).await.refused(422, "validation_failed");
     assert_eq!(receive("A", 3).await.expect(200).body["available"], 3);
     let fewer = json!({"delta": -4, "reason": "count"});
-    web.post("/api/v1/admin/stock/A/adjust").admin().json(&fewer).send().await.refused(409, "stock_below_held");
+    web.post("/api/v1/admin/stock/A/adjust")
+        .admin()
+        .json(&fewer)
+        .send()
+        .await
+        .refused(409, "stock_below_held");
 }
 
 #[tokio::test]
@@ -90,7 +173,9 @@ async fn the_catalog_can_be_read_in_pages_and_asked_for_anew() {
     let position = web.get("/api/v1/admin/stock/C").admin().send().await.expect(200);
     let position = position.header("jangbu-position").expect("a position").to_owned();
     let list = |query: &str| {
-        web.get(format!("/api/v1/products?{query}")).header("jangbu-min-position", &position).send()
+        web.get(format!("/api/v1/products?{query}"))
+            .header("jangbu-min-position", &position)
+            .send()
     };
     let skus = |body: &Value| -> Vec<String> {
         let rows = body["data"].as_array().expect("rows").iter();
@@ -100,7 +185,10 @@ async fn the_catalog_can_be_read_in_pages_and_asked_for_anew() {
     assert_eq!(skus(&first.body), ["B", "C"]);
     let next = first.text_of("/page/next");
     let second = list(&format!("sort=price&limit=2&after={next}")).await.expect(200);
-    assert_eq!((skus(&second.body), &second.body["page"]["has_more"]), (vec!["A".to_owned()], &json!(false)));
+    assert_eq!(
+        (skus(&second.body), &second.body["page"]["has_more"]),
+        (vec!["A".to_owned()], &json!(false))
+    );
     for wrong in ["sort=name&after=x", "limit=0", "limit=101", "sort=best", "colour=red"] {
         let refused = list(wrong).await.refused(422, "validation_failed");
         assert!(refused.body["errors"][0]["parameter"].is_string(), "{}", refused.text);
@@ -109,8 +197,14 @@ async fn the_catalog_can_be_read_in_pages_and_asked_for_anew() {
     let path = "/api/v1/products?sort=price&limit=2";
     let same = web.get(path).header("if-none-match", &tag).send().await.expect(304);
     assert_eq!((same.text.as_str(), same.header("etag")), ("", Some(tag.as_str())));
-    web.get("/api/v1/products/nothing").send().await.refused(404, "product_not_found");
-    assert_eq!(list("q=a").await.expect(200).body["data"][0]["total_payable"]["amount"], 3_000);
+    web.get("/api/v1/products/nothing")
+        .send()
+        .await
+        .refused(404, "product_not_found");
+    assert_eq!(
+        list("q=a").await.expect(200).body["data"][0]["total_payable"]["amount"],
+        3_000
+    );
 }
 
 #[tokio::test]
@@ -118,10 +212,21 @@ async fn a_list_that_is_behind_says_so() {
     let web = Web::start_with(&[("JANGBU_READY_LAG_MAX_SECONDS", "1")], false).await;
     web.get("/readyz").send().await.expect(200);
     web.product("A", 1_000, 1).await;
-    let behind = web.get("/api/v1/products").header("jangbu-min-position", "1").send().await;
+    let behind = web
+        .get("/api/v1/products")
+        .header("jangbu-min-position", "1")
+        .send()
+        .await;
     let behind = behind.refused(504, "projection_behind");
-    assert_eq!((&behind.body["position"], behind.header("retry-after")), (&json!(0), Some("1")));
-    web.get("/api/v1/products").header("jangbu-min-position", "x").send().await.refused(422, "validation_failed");
+    assert_eq!(
+        (&behind.body["position"], behind.header("retry-after")),
+        (&json!(0), Some("1"))
+    );
+    web.get("/api/v1/products")
+        .header("jangbu-min-position", "x")
+        .send()
+        .await
+        .refused(422, "validation_failed");
     // That took two seconds, one more than the lag may be.
     let ready = web.get("/readyz").send().await.refused(503, "not_ready");
     assert_eq!(ready.body["projections"][0]["position"], 0);
@@ -136,8 +241,15 @@ async fn requests_have_a_limit() {
         assert_eq!(reply.header("ratelimit-remaining"), Some(remaining));
     }
     let exceeded = web.get("/nowhere").send().await.refused(429, "rate_limited");
-    assert_eq!((exceeded.header("ratelimit-limit"), exceeded.header("retry-after")), (Some("3"), Some("20")));
-    let elsewhere = web.get("/nowhere").header("x-forwarded-for", "203.0.113.7").send().await;
+    assert_eq!(
+        (exceeded.header("ratelimit-limit"), exceeded.header("retry-after")),
+        (Some("3"), Some("20"))
+    );
+    let elsewhere = web
+        .get("/nowhere")
+        .header("x-forwarded-for", "203.0.113.7")
+        .send()
+        .await;
     elsewhere.refused(404, "not_found");
     web.get("/livez").send().await.expect(200);
 }
@@ -149,7 +261,12 @@ async fn the_interface_describes_itself() {
     assert_eq!(description.body["openapi"], "3.1.0");
     let page = web.get("/docs/").send().await.expect(200);
     assert!(page.text.contains("swagger-ui"), "{}", page.text);
-    for header in ["x-content-type-options", "content-security-policy", "referrer-policy", "x-request-id"] {
+    for header in [
+        "x-content-type-options",
+        "content-security-policy",
+        "referrer-policy",
+        "x-request-id",
+    ] {
         assert!(page.header(header).is_some(), "{header}");
     }
     web.get("/metrics").send().await.expect(200);
@@ -174,7 +291,10 @@ async fn the_interface_describes_itself() {
             .await;
             assert_ne!(reply.body["code"], "not_found", "{method} {path}");
             assert_ne!(reply.body["code"], "method_not_allowed", "{method} {path}");
-            assert!(reply.status < 500 || reply.body["code"] == "payments_not_configured", "{method} {path}");
+            assert!(
+                reply.status < 500 || reply.body["code"] == "payments_not_configured",
+                "{method} {path}"
+            );
         }
     }
 }

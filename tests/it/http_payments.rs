@@ -45,9 +45,21 @@ async fn webhooks_are_answered_as_the_protocol_says() {
         let refused = webhook(&web, body, at, secret).await.refused(400, "webhook_refused");
         assert!(refused.body.get("detail").is_none(), "{}", refused.text);
     }
-    web.post("/webhooks/portone").bytes(forged.clone()).send().await.refused(400, "webhook_refused");
-    web.post("/webhooks/portone").bytes(vec![b'x'; 65_537]).send().await.refused(413, "body_too_large");
-    let method = web.get("/webhooks/portone").send().await.refused(405, "method_not_allowed");
+    web.post("/webhooks/portone")
+        .bytes(forged.clone())
+        .send()
+        .await
+        .refused(400, "webhook_refused");
+    web.post("/webhooks/portone")
+        .bytes(vec![b'x'; 65_537])
+        .send()
+        .await
+        .refused(413, "body_too_large");
+    let method = web
+        .get("/webhooks/portone")
+        .send()
+        .await
+        .refused(405, "method_not_allowed");
     assert_eq!(method.header("allow"), Some("POST"));
 
     let unknown = "0123456789abcdef0123456789abcdef";
@@ -64,7 +76,12 @@ async fn webhooks_are_answered_as_the_protocol_says() {
     }
     // Signed and right in form, but PortOne knows of no money: the hint alone moves nothing.
     webhook(&web, &forged, now(), WEBHOOK_SECRET).await.expect(200);
-    let order = web.get(format!("/api/v1/orders/{order}")).token(&token).send().await.expect(200);
+    let order = web
+        .get(format!("/api/v1/orders/{order}"))
+        .token(&token)
+        .send()
+        .await
+        .expect(200);
     assert_eq!(order.body["status"], "awaiting_payment");
 }
 
@@ -75,8 +92,15 @@ async fn portone_is_asked_to_come_again_while_it_does_not_answer() {
     let (_, payment, token) = web.order(&[("A", 1)]).await;
     let reply = webhook(&web, &paid(&payment, STORE), now(), WEBHOOK_SECRET).await;
     reply.refused(503, "payment_provider_unreachable");
-    let complete = web.post(format!("/api/v1/payments/{payment}/complete")).token(&token).send().await;
-    assert_eq!(complete.refused(503, "payment_provider_unreachable").body["retry"], "same_key");
+    let complete = web
+        .post(format!("/api/v1/payments/{payment}/complete"))
+        .token(&token)
+        .send()
+        .await;
+    assert_eq!(
+        complete.refused(503, "payment_provider_unreachable").body["retry"],
+        "same_key"
+    );
 }
 
 #[tokio::test]
@@ -84,15 +108,25 @@ async fn the_browser_comes_back_before_any_webhook() {
     let web = Web::start_with(&[], false).await;
     web.product("A", 1_000, 5).await;
     let (_, payment, token) = web.order(&[("A", 1)]).await;
-    let complete = || web.post(format!("/api/v1/payments/{payment}/complete")).token(&token).send();
+    let complete = || {
+        web.post(format!("/api/v1/payments/{payment}/complete"))
+            .token(&token)
+            .send()
+    };
     let waiting = complete().await.expect(200);
     assert_eq!(waiting.body["payment"]["status"], "requested");
     // No webhook of this payment arrives: only the browser tells.
     web.at_portone(&payment, "pay", json!({"skipWebhook": true})).await;
     let done = complete().await.expect(200);
-    assert_eq!((&done.body["payment"]["status"], &done.body["order"]["status"]), (&json!("confirmed"), &json!("confirmed")));
+    assert_eq!(
+        (&done.body["payment"]["status"], &done.body["order"]["status"]),
+        (&json!("confirmed"), &json!("confirmed"))
+    );
     assert_eq!(done.body["payment"]["paid"]["amount"], 1_000);
-    assert_eq!(complete().await.expect(200).body["order"]["version"], done.body["order"]["version"]);
+    assert_eq!(
+        complete().await.expect(200).body["order"]["version"],
+        done.body["order"]["version"]
+    );
 }
 
 #[tokio::test]
@@ -103,12 +137,20 @@ async fn the_return_page_tells_strangers_nothing() {
     web.at_portone(&payment, "pay", json!({})).await;
     let page = |id: &str| web.get(format!("/api/v1/payments/return?paymentId={id}&code=x")).send();
     let ours = page(&payment).await.expect(200);
-    let settled = web.get(format!("/api/v1/orders/{order}")).token(&token).send().await.expect(200);
+    let settled = web
+        .get(format!("/api/v1/orders/{order}"))
+        .token(&token)
+        .send()
+        .await
+        .expect(200);
     assert_eq!(settled.body["status"], "confirmed");
     for other in ["0123456789abcdef0123456789abcdef", "junk", ""] {
         assert_eq!(page(other).await.expect(200).text, ours.text, "{other}");
     }
-    assert!(ours.header("content-type").is_some_and(|kind| kind.starts_with("text/html")));
+    assert!(
+        ours.header("content-type")
+            .is_some_and(|kind| kind.starts_with("text/html"))
+    );
 }
 
 #[tokio::test]
@@ -117,12 +159,21 @@ async fn a_buyer_calls_an_order_off_before_and_after_paying() {
     web.product("A", 1_000, 5).await;
     let (order, _, token) = web.order(&[("A", 1)]).await;
     let cancel = |order: &str, token: &str| {
-        web.post(format!("/api/v1/orders/{order}/cancel")).token(token).key("cancel it").send()
+        web.post(format!("/api/v1/orders/{order}/cancel"))
+            .token(token)
+            .key("cancel it")
+            .send()
     };
     let first = cancel(&order, &token).await.expect(200);
-    assert_eq!((&first.body["status"], &first.body["cancel_reason"]), (&json!("cancelled"), &json!("customer")));
+    assert_eq!(
+        (&first.body["status"], &first.body["cancel_reason"]),
+        (&json!("cancelled"), &json!("customer"))
+    );
     let again = cancel(&order, &token).await.expect(200);
-    assert_eq!((&again.text, again.header("idempotent-replayed")), (&first.text, Some("true")));
+    assert_eq!(
+        (&again.text, again.header("idempotent-replayed")),
+        (&first.text, Some("true"))
+    );
 
     let (order, payment, token) = web.order(&[("A", 2)]).await;
     web.at_portone(&payment, "pay", json!({})).await;
@@ -152,21 +203,52 @@ async fn the_shop_gives_money_back_in_parts() {
     web.at_portone(&payment, "pay", json!({})).await;
     web.order_becomes(&order, &token, "confirmed").await;
     refund(json!(0), "nothing").await.refused(422, "validation_failed");
-    let over = refund(json!(3_001), "too much").await.refused(409, "refund_exceeds_rest");
+    let over = refund(json!(3_001), "too much")
+        .await
+        .refused(409, "refund_exceeds_rest");
     assert_eq!(over.body["refundable"]["amount"], 3_000);
     let part = json!({"amount": 1_000, "currency": "KRW"});
     refund(part.clone(), "part").await.expect(200);
-    let mut seen = web.get(format!("/api/v1/orders/{order}")).token(&token).send().await.expect(200);
+    let mut seen = web
+        .get(format!("/api/v1/orders/{order}"))
+        .token(&token)
+        .send()
+        .await
+        .expect(200);
     while seen.body["refunded"]["amount"] == 0 {
-        seen = web.get(format!("/api/v1/orders/{order}")).token(&token).send().await.expect(200);
+        seen = web
+            .get(format!("/api/v1/orders/{order}"))
+            .token(&token)
+            .send()
+            .await
+            .expect(200);
     }
-    assert_eq!((&seen.body["status"], &seen.body["payment"]["status"]), (&json!("confirmed"), &json!("partly_cancelled")));
+    assert_eq!(
+        (&seen.body["status"], &seen.body["payment"]["status"]),
+        (&json!("confirmed"), &json!("partly_cancelled"))
+    );
     let again = refund(part, "part").await.expect(200);
     assert_eq!(again.header("idempotent-replayed"), Some("true"), "no second refund");
-    let key_missing = web.post(format!("/api/v1/admin/orders/{order}/cancel")).admin().json(&json!({})).send().await;
+    let key_missing = web
+        .post(format!("/api/v1/admin/orders/{order}/cancel"))
+        .admin()
+        .json(&json!({}))
+        .send()
+        .await;
     key_missing.refused(400, "idempotency_key_required");
-    let cancel = web.post(format!("/api/v1/admin/orders/{order}/cancel")).admin().key("rest").json(&json!({})).send();
+    let cancel = web
+        .post(format!("/api/v1/admin/orders/{order}/cancel"))
+        .admin()
+        .key("rest")
+        .json(&json!({}))
+        .send();
     cancel.await.expect(200);
     let off = web.order_becomes(&order, &token, "cancelled").await;
-    assert_eq!((&off.body["refunded"]["amount"], off.body["refunds"].as_array().map(Vec::len)), (&json!(3_000), Some(2)));
+    assert_eq!(
+        (
+            &off.body["refunded"]["amount"],
+            off.body["refunds"].as_array().map(Vec::len)
+        ),
+        (&json!(3_000), Some(2))
+    );
 }

@@ -63,7 +63,12 @@ impl Reply {
 
     /// Fails unless it is this problem, in the one format.
     pub fn refused(self, status: u16, code: &str) -> Self {
-        assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{}", self.text);
+        assert_eq!(
+            (self.status, self.body["code"].as_str()),
+            (status, Some(code)),
+            "{}",
+            self.text
+        );
         assert_eq!(self.header("content-type"), Some("application/problem+json"));
         assert_eq!(self.body["instance"].as_str(), self.header("x-request-id"));
         assert_eq!(self.body["status"], status);
@@ -117,7 +122,10 @@ impl Ask<'_> {
     }
 
     pub async fn send(self) -> Reply {
-        let mut request = self.web.client.request(self.method, format!("{}{}", self.web.base, self.path));
+        let mut request = self
+            .web
+            .client
+            .request(self.method, format!("{}{}", self.web.base, self.path));
         for (name, value) in self.headers {
             request = request.header(name, value);
         }
@@ -166,10 +174,16 @@ impl Web {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
-        variables.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        variables.extend(
+            changes
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
         let config = Config::from_vars(|name| variables.get(name).cloned()).expect("the configuration is right");
         let surroundings = Surroundings::system();
-        let node = Node::start(config, surroundings.clone()).await.expect("the process starts");
+        let node = Node::start(config, surroundings.clone())
+            .await
+            .expect("the process starts");
         let shutdown = CancellationToken::new();
         let roles = Roles {
             processes: background,
@@ -183,7 +197,13 @@ impl Web {
         let tasks = node.spawn(roles, &shutdown);
         let app = App::try_new(&node, None).expect("the webhook secrets are right");
         tokio::spawn(http::serve(app, listener, shutdown.clone()));
-        let admin = mint_token(JWT_SECRET, Role::Admin, "kim", chrono::TimeDelta::hours(1), surroundings.now());
+        let admin = mint_token(
+            JWT_SECRET,
+            Role::Admin,
+            "kim",
+            chrono::TimeDelta::hours(1),
+            surroundings.now(),
+        );
         Self {
             node,
             sandbox,
@@ -232,7 +252,13 @@ impl Web {
     pub async fn product(&self, sku: &str, price: i64, stock: u32) -> String {
         let body = json!({"sku": sku, "name": format!("{sku} 상품"), "category": "골프채", "price": price,
             "status": "published"});
-        let product = self.post("/api/v1/admin/products").admin().json(&body).send().await.expect(201);
+        let product = self
+            .post("/api/v1/admin/products")
+            .admin()
+            .json(&body)
+            .send()
+            .await
+            .expect(201);
         if stock > 0 {
             self.post(format!("/api/v1/admin/stock/{sku}/receive"))
                 .admin()
@@ -274,21 +300,40 @@ impl Web {
     pub async fn order(&self, lines: &[(&str, u32)]) -> (String, String, String) {
         let (cart, token) = self.cart(lines).await;
         let order = self.check_out(&cart, &token).await.expect(201);
-        (order.text_of("/order/id"), order.text_of("/payment_request/paymentId"), token)
+        (
+            order.text_of("/order/id"),
+            order.text_of("/payment_request/paymentId"),
+            token,
+        )
     }
 
     /// What the shopper, the bank or bad luck does at PortOne.
     pub async fn at_portone(&self, payment: &str, action: &str, body: Value) -> Value {
         let url = format!("{}/_sim/payments/{payment}/{action}", self.sandbox.base_url());
-        let answer = self.client.post(url).json(&body).send().await.expect("the sandbox answers");
-        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap_or_default());
+        let answer = self
+            .client
+            .post(url)
+            .json(&body)
+            .send()
+            .await
+            .expect("the sandbox answers");
+        assert!(
+            answer.status().is_success(),
+            "{}",
+            answer.text().await.unwrap_or_default()
+        );
         answer.json().await.expect("JSON")
     }
 
     /// Asks until the order stands there; the background work has ten seconds.
     pub async fn order_becomes(&self, order: &str, token: &str, status: &str) -> Reply {
         for _ in 0..400 {
-            let reply = self.get(format!("/api/v1/orders/{order}")).token(token).send().await.expect(200);
+            let reply = self
+                .get(format!("/api/v1/orders/{order}"))
+                .token(token)
+                .send()
+                .await
+                .expect(200);
             if reply.body["status"] == status {
                 return reply;
             }
