@@ -16,7 +16,7 @@ use crate::{
     verdict::{Receipt, Verdict},
 };
 
-/// Bytes of the payload that every command makes, as in the limit.
+/// Bytes of the payload of `product.renamed`, here and in the limit.
 const PAYLOAD_BYTES: usize = 300;
 
 /// What a command changes.
@@ -195,8 +195,19 @@ pub async fn hot(surroundings: &Surroundings, pace: Pace) -> anyhow::Result<Vec<
     }])
 }
 
+/// Commands a second through the executor, 32 clients: what commands over HTTP are held against.
+pub async fn executor_rate(surroundings: &Surroundings, pace: Pace) -> anyhow::Result<u64> {
+    let case = Case {
+        clients: 32,
+        products: 32,
+        change: Change::Name,
+    };
+    let (runs, _) = case.measure(surroundings, pace).await?;
+    Ok(median(runs.iter().map(|run| run.per_second)))
+}
+
 /// What one-row commits of 32 clients come to: what commands are held against.
-pub async fn one_row_limit(surroundings: &Surroundings, pace: Pace) -> anyhow::Result<Measured> {
+async fn one_row_limit(surroundings: &Surroundings, pace: Pace) -> anyhow::Result<Measured> {
     let limit = Limit {
         clients: 32,
         rows: payloads(Change::Name),
@@ -253,7 +264,7 @@ impl Case {
 }
 
 /// Brings so many products into the range; each is a client of its own to the verdict.
-pub async fn register(
+async fn register(
     executor: &Executor,
     surroundings: &Surroundings,
     products: usize,
@@ -320,13 +331,15 @@ const fn count(change: Change) -> usize {
     }
 }
 
-/// As long as a name must be for that.
-const PADDING: &str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+/// What a name is filled up with.
+const PADDING: [u8; PAYLOAD_BYTES] = [b'x'; PAYLOAD_BYTES];
 
 /// Makes the payload of `product.renamed` [`PAYLOAD_BYTES`] long.
 fn name(number: usize, turn: u64) -> String {
+    const JSON_AROUND_NAME: usize = r#"{"type":"product.renamed","name":""}"#.len();
     let mut name = format!("driver {number:06} {turn:012} ");
-    name.push_str(&PADDING[name.len()..]);
+    let padding = PAYLOAD_BYTES - JSON_AROUND_NAME - name.len();
+    name.push_str(std::str::from_utf8(&PADDING[..padding]).expect("it is ASCII"));
     name
 }
 
@@ -346,7 +359,8 @@ fn payloads(change: Change) -> Vec<String> {
         .collect()
 }
 
-fn latencies(runs: &[Run]) -> String {
+/// Median and tail, for the notes.
+pub fn latencies(runs: &[Run]) -> String {
     let of = |hundredths| median(runs.iter().map(|run| run.percentile_us(hundredths)));
     format!("p50 {} µs, p99 {} µs", of(50), of(99))
 }

@@ -9,14 +9,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use jangbu::{
-    broker::{self, BuildName},
     clock::Surroundings,
     executor::{CommandEnvelope, Executor},
     feed, leases, relay, workers,
 };
 use jangbu_domain::stock_item::{StockCommand, StockItem};
 use jangbu_events::{ProductId, Sku, StoreId};
-use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use sqlx::PgPool;
 use tokio::{
     sync::watch,
@@ -26,6 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    broker,
     commands::metadata,
     database::Database,
     figure::{Figure, Goal},
@@ -58,12 +57,11 @@ struct Sent {
 
 /// Row 9, through RabbitMQ and without.
 pub async fn lag(surroundings: &Surroundings, pace: Pace) -> anyhow::Result<Vec<Figure>> {
-    let amqp_url = std::env::var("TEST_AMQP_URL").unwrap_or_else(|_| "amqp://guest:guest@127.0.0.1:5672".to_owned());
     let mut figures = Vec::new();
     for (way, amqp_url, p50, p99) in [
         (
             "through RabbitMQ",
-            Some(amqp_url),
+            Some(broker::url()),
             Goal::AtMost(5_000),
             Goal::AtMost(15_000),
         ),
@@ -123,7 +121,7 @@ async fn once(
     shutdown.cancel();
     timeout(PATIENCE, async { while roles.join_next().await.is_some() {} }).await?;
     if let Some(url) = amqp_url {
-        forget(&url, database, &executor).await?;
+        broker::forget(&url, &database.pool).await?;
     }
     executor.log().pool().close().await;
     measured
@@ -271,33 +269,4 @@ async fn shown(db: &PgPool, received: i64) -> anyhow::Result<Verdict> {
         duplicated: u64::try_from(on_hand - received).unwrap_or(0),
         reordered: 0,
     })
-}
-
-/// Deletes the queues and the exchange of this log: nobody will ever read them.
-async fn forget(url: &str, database: &Database, executor: &Executor) -> anyhow::Result<()> {
-    let log = executor.log().log_id();
-    let builds: Vec<(String, i32, i32)> = sqlx::query_as("select projection, code_version, build from builds")
-        .fetch_all(&database.pool)
-        .await?;
-    let connection = broker::connect(url, "bench").await?;
-    let channel = connection.create_channel().await?;
-    for (projection, code_version, build) in builds {
-        let build = BuildName {
-            projection,
-            code_version,
-            build,
-        };
-        for partition in 0..PARTITIONS {
-            let queue = broker::queue(log, &build, partition);
-            channel
-                .queue_delete(queue.into(), QueueDeleteOptions::default())
-                .await?;
-        }
-    }
-    let exchange = broker::exchange(log);
-    channel
-        .exchange_delete(exchange.into(), ExchangeDeleteOptions::default())
-        .await?;
-    connection.close(200, "bye".into()).await?;
-    Ok(())
 }
