@@ -290,7 +290,7 @@ async fn show(
     )?;
     let today = crate::clock::korean_time(log.surroundings().now()).date_naive();
 
-    let mut buyer = Buyer::new(addresses, &token, follower);
+    let mut buyer = Buyer::new(addresses, &token, follower, log.surroundings().ids.uuid());
     let order = buyer.buy(screen, &today.to_string()).await?;
     screen.line("");
     let took = began.elapsed();

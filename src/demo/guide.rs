@@ -41,7 +41,9 @@ fn purchase(addresses: &Addresses, token: &str, today: &str) -> Vec<String> {
         "REQUEST=$(echo \"$ORDER\" | sed -E 's/.*\"payment_request\":(.*)\\}$/\\1/')".to_owned(),
         "curl -s $PORTONE/_sim/payments/$PAYMENT/pay -H 'Content-Type: application/json' -d \"$REQUEST\"; echo"
             .to_owned(),
-        "curl -s -X POST $SHOP/api/v1/payments/$PAYMENT/complete -H \"Authorization: Bearer $TOKEN\"; echo".to_owned(),
+        "curl -s -X POST $SHOP/api/v1/payments/$PAYMENT/complete -H \"Authorization: Bearer $TOKEN\" \
+         | grep -o '\"status\":\"[a-z_]*\"' | head -n 1"
+            .to_owned(),
         "curl -s $SHOP/api/v1/orders/$ORDER_ID -H \"Authorization: Bearer $TOKEN\"; echo".to_owned(),
         format!("ADMIN={token}"),
         format!(

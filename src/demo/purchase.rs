@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{
     Addresses, DemoError,
@@ -36,10 +37,12 @@ pub(super) struct Buyer<'a> {
     addresses: &'a Addresses,
     admin_token: &'a str,
     follower: Follower,
+    visit: Uuid,
 }
 
 impl<'a> Buyer<'a> {
-    pub(super) fn new(addresses: &'a Addresses, admin_token: &'a str, follower: Follower) -> Self {
+    /// `visit` tells this buyer from all others.
+    pub(super) fn new(addresses: &'a Addresses, admin_token: &'a str, follower: Follower, visit: Uuid) -> Self {
         Self {
             http: Client::builder()
                 .no_proxy()
@@ -49,6 +52,7 @@ impl<'a> Buyer<'a> {
             addresses,
             admin_token,
             follower,
+            visit,
         }
     }
 
@@ -202,9 +206,9 @@ impl<'a> Buyer<'a> {
     }
 
     async fn post(&self, screen: &Screen, path: &str, token: Option<&str>, body: &Value) -> Result<Value, DemoError> {
-        let mut request = self.request(Method::POST, path, token).json(body);
-        // The demo sends nothing twice, so a key of its own is as good as the path.
-        request = request.header("Idempotency-Key", format!("demo{}", path.replace('/', "-")));
+        let request = self.request(Method::POST, path, token).json(body);
+        // Another buyer every time, as the shop knows a repeat by its key.
+        let request = request.header("Idempotency-Key", format!("demo-{}", self.visit));
         self.send(screen, &format!("POST {path}"), request).await
     }
 

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Finding;
+use super::{Finding, Mark};
 use crate::{
     config::{Config, Database, MasterKey},
     embedded,
@@ -182,7 +182,18 @@ fn mode(metadata: &Metadata) -> u32 {
 
 /// Key files, where no variable takes their place.
 fn keys(config: &Config) -> Vec<Finding> {
-    let master = config.master_key.is_none().then(|| kept_key(config, "master.key"));
+    let master = config.master_key.is_none().then(|| match config.database {
+        Database::Embedded => kept_key(config, "master.key"),
+        // Two machines would each make a key of their own, and neither could open what the other sealed.
+        Database::Url(_) => match kept_key(config, "master.key") {
+            kept if kept.mark == Mark::Ok => Finding::warn(
+                kept.about,
+                format!("{}; other machines on this database need the same key", kept.says),
+                "set JANGBU_MASTER_KEY everywhere",
+            ),
+            kept => kept,
+        },
+    });
     let jwt = config.jwt_secret.is_none().then(|| kept_key(config, "jwt.secret"));
     let mut findings: Vec<Finding> = [master, jwt].into_iter().flatten().collect();
     if findings.is_empty() {

@@ -33,6 +33,7 @@ pub struct LineInput {
 
 /// Goods to put into a cart: `{"lines": [{"sku", "quantity"}]}`, or one such object.
 #[derive(Debug, ToSchema)]
+#[schema(example = json!({"lines": [{"sku": "DRIVER-10.5", "quantity": 1}]}))]
 pub struct AddLines {
     /// All or none of them.
     pub lines: Vec<LineInput>,

@@ -326,7 +326,7 @@ mod tests {
             assert_eq!(refusal(body).await, expected, "{body}");
         }
         assert_eq!(refusal("[]").await[0], "validation_failed");
-        for body in ["", "{", r#"{"lines":[]} {}"#, "nul", "\u{feff}{}", &"[".repeat(10_000)] {
+        for body in ["", "{", r#"{"lines":[]} {}"#, "nul", "\u{feff}{}"] {
             assert_eq!(refusal(body).await[0], "malformed_json", "{body}");
         }
     }

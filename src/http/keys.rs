@@ -7,7 +7,6 @@ use axum::{
 };
 use jangbu_events::Metadata;
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
@@ -93,7 +92,7 @@ pub struct Command<B> {
     pub body: B,
     /// Made of principal, method, path and key.
     pub id: Uuid,
-    /// SHA-256 of the body as it came.
+    /// Keyed hash of the body as it came: it may hold personal data.
     pub body_hash: [u8; 32],
     /// `If-Match`: the sequence that it was decided on.
     pub if_match: Option<i64>,
@@ -158,7 +157,7 @@ impl<B: Body> FromRequest<App> for Command<B> {
         Ok(Self {
             id: command_id(&caller.principal(), &parts.method, parts.uri.path(), &key),
             body: B::read(&parts.headers, &bytes)?,
-            body_hash: Sha256::digest(&bytes).into(),
+            body_hash: app.sealer.request_hash(&bytes),
             if_match,
             metadata: context.metadata(app, &caller, "http").await?,
         })

@@ -1,7 +1,15 @@
 //! How a file flows into the log: one thread reads it in chunks, several chunks are worked on at a
 //! time with all their commands in flight, and their results are counted in file order.
 
-use std::{future::Future, path::Path, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use cqrs_es::DomainEvent;
 use futures_util::{StreamExt, stream};
@@ -132,7 +140,16 @@ where
     };
     progress.start(Phase::Importing(report.kind), bytes);
     let reading = tokio::task::spawn_blocking(move || read(&mut filler));
-    let chunks = stream::poll_fn(move |context| receiver.poll_recv(context));
+    let left_out = AtomicBool::new(false);
+    let chunks = stream::poll_fn(|context| {
+        receiver.poll_recv(context).map(|chunk| {
+            let wanted = !stop.is_cancelled();
+            if chunk.is_some() && !wanted {
+                left_out.store(true, Ordering::Relaxed);
+            }
+            chunk.filter(|_| wanted)
+        })
+    });
     let mut results = chunks
         .map(|chunk: Chunk<T>| {
             let about = (chunk.rows, chunk.items.len() as u64, chunk.through);
@@ -157,11 +174,13 @@ where
         progress.advance(through, report.read);
     }
     drop(results);
+    // The reading thread may be waiting for room.
+    drop(receiver);
     progress.finish();
     let read = reading.await.expect("reading does not panic");
     report.rejects_file = rejects.finish()?;
     outcome?;
-    report.stopped = matches!(read?, End::Stopped);
+    report.stopped = read? == End::Stopped || left_out.into_inner();
     Ok(report)
 }
 

@@ -50,7 +50,7 @@ struct Plan {
     look_first: AtomicBool,
 }
 
-/// Imports past orders; see [`super::orders`].
+/// Imports past orders; see [`super::orders()`].
 pub async fn import(
     executor: &Executor,
     file: &Path,

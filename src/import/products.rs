@@ -60,7 +60,7 @@ enum Became {
     Revised,
 }
 
-/// Imports products; see [`super::products`].
+/// Imports products; see [`super::products()`].
 pub async fn import(
     executor: &Executor,
     file: &Path,

@@ -298,3 +298,76 @@ async fn the_interface_describes_itself() {
         }
     }
 }
+
+#[tokio::test]
+async fn every_example_of_the_description_works() {
+    let web = Web::start().await;
+    let description = web.get("/openapi.json").send().await.expect(200).body;
+    let mut unused: std::collections::BTreeSet<String> = description["paths"]
+        .as_object()
+        .expect("paths")
+        .values()
+        .flat_map(|operations| operations.as_object().expect("operations").values())
+        .filter_map(|operation| operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str())
+        .map(|reference| reference.rsplit('/').next().expect("a name").to_owned())
+        .collect();
+    let mut example = |schema: &str| {
+        assert!(unused.remove(schema), "{schema}");
+        description["components"]["schemas"][schema]["example"].clone()
+    };
+    let post = |path: String, token: &str, body: Value| {
+        let key = web.fresh_key();
+        web.post(path).token(token).key(&key).json(&body).send()
+    };
+    let admin = web.admin.as_str();
+    let product = post("/api/v1/admin/products".into(), admin, example("NewProduct"))
+        .await
+        .expect(201);
+    let sku = product.text_of("/sku");
+    let stock = format!("/api/v1/admin/stock/{sku}");
+    post(format!("{stock}/receive"), admin, example("Receive"))
+        .await
+        .expect(200);
+    post(format!("{stock}/adjust"), admin, example("Adjust"))
+        .await
+        .expect(200);
+
+    let cart = web.post("/api/v1/carts").send().await.expect(201);
+    let (id, token) = (cart.text_of("/id"), cart.text_of("/token"));
+    post(format!("/api/v1/carts/{id}/lines"), &token, example("AddLines"))
+        .await
+        .expect(200);
+    let line = web
+        .patch(format!("/api/v1/carts/{id}/lines/{sku}"))
+        .token(&token)
+        .json(&example("ChangeQuantity"));
+    line.send().await.expect(200);
+    let placed = post(format!("/api/v1/carts/{id}/checkout"), &token, example("CheckOut"))
+        .await
+        .expect(201);
+    let (order, payment) = (
+        placed.text_of("/order/id"),
+        placed.text_of("/payment_request/paymentId"),
+    );
+    web.at_portone(&payment, "pay", json!({})).await;
+    web.order_becomes(&order, &token, "confirmed").await;
+
+    let path = format!("/api/v1/admin/orders/{order}");
+    post(format!("{path}/refund"), admin, example("RefundOrder"))
+        .await
+        .expect(200);
+    let mut cancelled = post(format!("{path}/cancel"), admin, example("CancelOrder")).await;
+    while cancelled.body["code"] == "refund_in_progress" {
+        cancelled = post(format!("{path}/cancel"), admin, json!({"reason": "operator"})).await;
+    }
+    cancelled.expect(200);
+    let revision = web
+        .patch(format!("/api/v1/admin/products/{sku}"))
+        .admin()
+        .json(&example("ProductRevision"));
+    revision.send().await.expect(200);
+    post("/api/v1/orders/lookup".into(), &token, example("LookUp"))
+        .await
+        .refused(404, "order_not_found");
+    assert!(unused.is_empty(), "untested examples: {unused:?}");
+}

@@ -16,5 +16,3 @@ mod shop;
 mod store;
 mod web;
 
-#[test]
-fn it() {}

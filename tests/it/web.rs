@@ -98,6 +98,13 @@ impl Ask<'_> {
         self.header("authorization", format!("Bearer {token}"))
     }
 
+    pub fn token_if(self, token: Option<&str>) -> Self {
+        match token {
+            Some(token) => self.token(token),
+            None => self,
+        }
+    }
+
     pub fn admin(self) -> Self {
         let token = self.web.admin.clone();
         self.token(&token)
