@@ -8,6 +8,7 @@ mod fanout;
 mod http_edge;
 mod http_payments;
 mod http_shopping;
+mod import;
 mod invariants;
 mod journey;
 mod log;
@@ -16,4 +17,3 @@ mod proxy;
 mod shop;
 mod store;
 mod web;
-
