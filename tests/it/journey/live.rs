@@ -89,17 +89,20 @@ async fn assert_hostile(web: &Web, bought: &[Bought<'_>]) {
         kinds.sort_unstable();
         assert_eq!(kinds, [["Transaction.Paid"; 3], ["Transaction.Ready"; 3]].concat());
     }
-    assert!(shuffled * 2 > bought.len(), "only {shuffled} of {} payments", bought.len());
+    assert!(
+        shuffled * 2 > bought.len(),
+        "only {shuffled} of {} payments",
+        bought.len()
+    );
 }
 
 /// The log holds what it would hold if every webhook had come once.
 async fn assert_events(web: &Web, truth: &Truth) {
-    let counted: Vec<(String, i64)> = sqlx::query_as(
-        "select event_type, count(*) from events where aggregate_type <> 'product' group by event_type",
-    )
-    .fetch_all(web.node.executor.log().pool())
-    .await
-    .expect("events can be counted");
+    let counted: Vec<(String, i64)> =
+        sqlx::query_as("select event_type, count(*) from events where aggregate_type <> 'product' group by event_type")
+            .fetch_all(web.node.executor.log().pool())
+            .await
+            .expect("events can be counted");
     let counted: BTreeMap<&str, i64> = counted.iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
     let number = |n: usize| i64::try_from(n).expect("few");
     let (orders, lines) = (
@@ -155,7 +158,11 @@ async fn the_baskets_are_sold_live_and_come_to_their_true_total() {
     let options = Options::default();
     let imported = import::products(&web.node.executor, &file("products.csv"), &options, &Silent).await;
     assert_eq!(imported.expect("the products are imported").imported, 3_325);
-    let received: BTreeMap<&str, u32> = truth.units().into_iter().map(|(sku, units)| (sku, units + REST)).collect();
+    let received: BTreeMap<&str, u32> = truth
+        .units()
+        .into_iter()
+        .map(|(sku, units)| (sku, units + REST))
+        .collect();
     let deliveries: Vec<(&str, u32)> = received.iter().map(|(sku, quantity)| (*sku, *quantity)).collect();
     at_once(&deliveries, async |(sku, quantity): (&str, u32)| {
         let path = format!("/api/v1/admin/stock/{sku}/receive");
@@ -185,7 +192,11 @@ async fn the_baskets_are_sold_live_and_come_to_their_true_total() {
         assert_eq!(order.body["total"]["amount"], total);
         let payment = &order.body["payment"];
         assert_eq!(
-            (&payment["status"], &payment["paid"]["amount"], &payment["refundable"]["amount"]),
+            (
+                &payment["status"],
+                &payment["paid"]["amount"],
+                &payment["refundable"]["amount"]
+            ),
             (&json!("confirmed"), &json!(total), &json!(total))
         );
     }
@@ -199,13 +210,20 @@ async fn the_baskets_are_sold_live_and_come_to_their_true_total() {
     assert_stock(&web, &truth, &received).await;
     let day = |at| korean_time(at).date_naive();
     let days = format!("from={}&to={}", day(first_day), day(last_day));
-    let sales = ask_when_seen(&web, &format!("/api/v1/admin/sales?{days}&by=product")).await.body;
+    let sales = ask_when_seen(&web, &format!("/api/v1/admin/sales?{days}&by=product"))
+        .await
+        .body;
     assert_eq!(sales["total"], truth.total().view());
     let units: BTreeMap<&str, u64> = sales["data"]
         .as_array()
         .expect("rows")
         .iter()
-        .map(|row| (row["sku"].as_str().expect("a sku"), row["units"].as_u64().expect("units")))
+        .map(|row| {
+            (
+                row["sku"].as_str().expect("a sku"),
+                row["units"].as_u64().expect("units"),
+            )
+        })
         .collect();
     let expected: BTreeMap<&str, u64> = truth.units().into_iter().map(|(sku, n)| (sku, n.into())).collect();
     assert_eq!(units, expected);

@@ -36,7 +36,10 @@ pub async fn all_pages(web: &Web, path: &str) -> Vec<Value> {
         let Value::Array(data) = page.body["data"].take() else {
             panic!("{}", page.text)
         };
-        assert!(!data.is_empty() || rows.is_empty(), "no page is empty but that of nothing");
+        assert!(
+            !data.is_empty() || rows.is_empty(),
+            "no page is empty but that of nothing"
+        );
         rows.extend(data);
         let Some(next) = page.body["page"]["next"].as_str() else {
             assert_eq!(page.body["page"]["has_more"], false);
@@ -93,7 +96,10 @@ async fn assert_sales(web: &Web, truth: &Truth) {
     assert_eq!(first["total"]["gross"], expected["revenue_by_day_krw"]["2017-03-01"]);
     for outside in ["from=2017-01-01&to=2017-02-28", "from=2017-05-01&to=2017-12-31"] {
         let report = report(outside).await;
-        assert_eq!((&report["data"], &report["total"]), (&json!([]), &Sums::default().view()));
+        assert_eq!(
+            (&report["data"], &report["total"]),
+            (&json!([]), &Sums::default().view())
+        );
     }
 }
 
@@ -152,7 +158,11 @@ async fn assert_orders(web: &Web, truth: &Truth) {
     let all = all_pages(web, "/api/v1/admin/orders?limit=1000").await;
     assert_eq!(all.len(), 609, "there is nothing else");
     let household = &truth.baskets[0].household;
-    let theirs = all_pages(web, &format!("/api/v1/admin/orders?external_customer={household}&limit=5")).await;
+    let theirs = all_pages(
+        web,
+        &format!("/api/v1/admin/orders?external_customer={household}&limit=5"),
+    )
+    .await;
     let baskets = truth.baskets.iter().filter(|basket| basket.household == *household);
     assert_eq!(theirs.len(), baskets.count());
 
@@ -191,7 +201,10 @@ async fn assert_orders(web: &Web, truth: &Truth) {
     ] {
         assert_eq!(count(web, sql).await, 0, "{nothing}");
     }
-    assert_eq!(all_pages(web, "/api/v1/admin/stock?limit=1000").await, Vec::<Value>::new());
+    assert_eq!(
+        all_pages(web, "/api/v1/admin/stock?limit=1000").await,
+        Vec::<Value>::new()
+    );
 }
 
 async fn assert_true(web: &Web) {
@@ -233,7 +246,10 @@ async fn the_past_comes_to_its_true_totals_through_rabbitmq() {
     let web = Web::start_with(&[("AMQP_URL", &amqp_url())], true).await;
     let mut listener = Listener::bind(web.node.executor.log().log_id()).await;
     let products = import_with_the_command(&web, "products", "products.csv").await;
-    assert_eq!((&products["imported"], &products["rejected"]), (&json!(3_325), &json!(0)));
+    assert_eq!(
+        (&products["imported"], &products["rejected"]),
+        (&json!(3_325), &json!(0))
+    );
     let orders = import_with_the_command(&web, "orders", "baskets.csv").await;
     assert_eq!(
         (&orders["imported"], &orders["total_krw"]),

@@ -124,7 +124,13 @@ impl Truth {
     }
 
     pub fn total(&self) -> Sums {
-        let units = |basket: &Basket| basket.lines.iter().map(|(_, quantity)| i64::from(*quantity)).sum::<i64>();
+        let units = |basket: &Basket| {
+            basket
+                .lines
+                .iter()
+                .map(|(_, quantity)| i64::from(*quantity))
+                .sum::<i64>()
+        };
         Sums {
             orders: i64::try_from(self.baskets.len()).expect("few"),
             units: self.baskets.iter().map(units).sum(),
