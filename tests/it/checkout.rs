@@ -118,7 +118,7 @@ async fn the_runner_finishes_what_a_crash_left() {
     let copy = crate::database::Database::create().await;
     copy_log(&shop.database.pool, &copy.pool, kept).await;
     let executor = copy.executor(shop.executor.log().surroundings().clone()).await;
-    while jangbu::processes::round(&executor, 1, shop.executor.log().surroundings().now())
+    while jangbu::processes::round(&executor, 1, executor.log().head().await.expect("a head").position)
         .await
         .expect("a round")
         > 0

@@ -276,7 +276,8 @@ impl Shop {
                 *epoch
             };
             let now = self.executor.log().surroundings().now();
-            let events = processes::round(&self.executor, epoch, now)
+            let head = self.executor.log().head().await.expect("a head").position;
+            let events = processes::round(&self.executor, epoch, head)
                 .await
                 .expect("the round goes through");
             let timers = self.timers.round(now).await.expect("the timers go through");
