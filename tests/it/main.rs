@@ -10,11 +10,10 @@ mod http_payments;
 mod http_shopping;
 mod import;
 mod invariants;
+mod journey;
 mod log;
+mod personal_data;
 mod proxy;
 mod shop;
 mod store;
 mod web;
-
-#[test]
-fn it() {}
