@@ -141,19 +141,45 @@ fn without_comment(line: &str) -> &str {
     line.split(" # ").next().unwrap_or(line).trim_end()
 }
 
-/// The simple commands in a piece of shell, without variables set before them. Knows no quotes: what
-/// it makes of the inside of a text begins with no program of ours.
+/// The simple commands in a piece of shell, without quoted texts and without variables set before them.
 pub fn quoted_commands(code: &str) -> Vec<String> {
-    let lines = code.lines().map(without_comment);
-    lines
-        .flat_map(|line| line.split(['&', '|', ';', '(', ')']))
-        .map(|command| {
-            let words = command.split_whitespace();
-            let is_setting = |word: &&str| word.split_once('=').is_some_and(|(name, _)| is_variable(name));
-            words.skip_while(is_setting).collect::<Vec<_>>().join(" ")
+    let lines = code.lines().map(|line| without_quoted(without_comment(line)));
+    let mut commands = Vec::new();
+    for line in lines {
+        for command in line.split(['&', '|', ';', '(', ')']) {
+            let is_setting = |word: &&str| word.split_once('=').is_some_and(|(name, _)| is_name(name));
+            let words = command.split_whitespace().skip_while(is_setting);
+            commands.push(words.collect::<Vec<_>>().join(" "));
+        }
+    }
+    commands.retain(|command| !command.is_empty());
+    commands
+}
+
+/// Leaves out what stands between quotes on this line; a quote that does not end takes the rest.
+fn without_quoted(line: &str) -> String {
+    let mut open = None;
+    line.chars()
+        .filter(|character| match open {
+            Some(quote) => {
+                if *character == quote {
+                    open = None;
+                }
+                false
+            }
+            None => {
+                open = Some(*character).filter(|one| matches!(one, '"' | '\''));
+                open.is_none()
+            }
         })
-        .filter(|command| !command.is_empty())
         .collect()
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
 /// `DATABASE_URL`.
