@@ -159,20 +159,15 @@ pub fn quoted_commands(code: &str) -> Vec<String> {
 /// Leaves out what stands between quotes on this line; a quote that does not end takes the rest.
 fn without_quoted(line: &str) -> String {
     let mut open = None;
-    line.chars()
-        .filter(|character| match open {
-            Some(quote) => {
-                if *character == quote {
-                    open = None;
-                }
-                false
-            }
-            None => {
-                open = Some(*character).filter(|one| matches!(one, '"' | '\''));
-                open.is_none()
-            }
-        })
-        .collect()
+    let is_outside = |character: &char| {
+        if let Some(quote) = open {
+            open = Some(quote).filter(|quote| quote != character);
+            return false;
+        }
+        open = Some(*character).filter(|one| matches!(one, '"' | '\''));
+        open.is_none()
+    };
+    line.chars().filter(is_outside).collect()
 }
 
 fn is_name(text: &str) -> bool {
