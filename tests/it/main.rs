@@ -1,20 +1,19 @@
 //! Integration tests: one binary, real PostgreSQL and RabbitMQ, a database for every test.
 
 mod checkout;
+mod cli;
 mod database;
 mod executor;
 mod fanout;
-mod import;
 mod http_edge;
 mod http_payments;
 mod http_shopping;
 mod invariants;
+mod journey;
 mod log;
+mod personal_data;
 mod processes;
 mod proxy;
 mod shop;
 mod store;
 mod web;
-
-#[test]
-fn it() {}

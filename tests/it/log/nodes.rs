@@ -77,7 +77,7 @@ async fn nodes_share_a_log(nodes: usize, rounds: usize) {
     }
     assert_eq!(answers.len(), nodes * CLIENTS * rounds, "every command had an answer");
     let size = invariants::check(&database.pool).await;
-    assert_eq!(size.commands, answers.len() as i64);
+    assert_eq!(usize::try_from(size.commands), Ok(answers.len()));
     let ids: Vec<Uuid> = answers.keys().copied().collect();
     let rows = open(&database).await.commands(&ids).await.expect("commands are found");
     for (id, answer) in &answers {
