@@ -25,6 +25,8 @@ const GUESTS: usize = 16;
 pub struct Order {
     pub id: String,
     pub payment: String,
+    /// What the payment window is opened with, in won.
+    pub amount: i64,
 }
 
 impl Shop {
@@ -51,13 +53,15 @@ impl Shop {
         Ok(Order {
             id: answer.text_of("/order/id"),
             payment: answer.text_of("/payment_request/paymentId"),
+            amount: answer.body["payment_request"]["totalAmount"].as_i64().expect("an amount"),
         })
     }
 
     /// The guest pays in the payment window.
     pub async fn pay(&self, order: &Order) {
         let path = format!("/_sim/payments/{}/pay", order.payment);
-        self.at_portone(Method::POST, &path, Some(&json!({}))).await;
+        let body = json!({"totalAmount": order.amount});
+        self.at_portone(Method::POST, &path, Some(&body)).await;
     }
 
     /// Every webhook comes three times, and out of order.
