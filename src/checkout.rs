@@ -213,7 +213,8 @@ impl CheckoutService {
             Some(OrderStatus::Placed) | None => return Err(CheckoutError::StillWorking { order_id }),
         }
         let payment_request = payment_request(shop, order_id, &order.state, &request);
-        if !duplicate {
+        // For a repeat too: it may come because the first try never got here.
+        if order.state.status() == Some(OrderStatus::AwaitingPayment) {
             pre_register(shop, &payment_request).await;
         }
         Ok(CheckedOut {

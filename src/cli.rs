@@ -144,6 +144,9 @@ struct SandboxArgs {
     /// Refuse to cancel a paid virtual account without an account to refund to, as real PGs do.
     #[arg(long)]
     refund_account_required: bool,
+    /// Divide the pauses before a webhook is sent again (1, 4, 16, 64, 256 minutes); 60 makes them seconds.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    retry_time_scale: u32,
 }
 
 fn web_address(text: &str) -> Result<String, String> {
