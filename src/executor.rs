@@ -258,6 +258,8 @@ impl Executor {
                     let slot = slot::<A>(id, &command, &folded);
                     let recorded = recorded::<A>(id, slot, &folded, events, &envelope, appended);
                     if !recorded.is_empty() {
+                        // With nobody else looking at it, the state is changed in place and not copied.
+                        cell.forget();
                         folded = folded.with(&recorded, slot);
                     }
                     cell.keep(folded.clone());

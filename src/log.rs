@@ -174,6 +174,12 @@ impl Log {
         .await
     }
 
+    /// Resolves if the appender has ended, which it does only by a fault: nothing can be appended any
+    /// more, and the process should end.
+    pub async fn broken(&self) {
+        self.queue.closed().await;
+    }
+
     /// The highest position this process knows of; changes wake whoever tails the log.
     pub fn watch(&self) -> watch::Receiver<i64> {
         self.head.clone()

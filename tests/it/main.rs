@@ -1,6 +1,7 @@
 //! Integration tests: one binary, real PostgreSQL and RabbitMQ, a database for every test.
 
 mod checkout;
+mod cli;
 mod database;
 mod executor;
 mod fanout;
@@ -8,11 +9,11 @@ mod http_edge;
 mod http_payments;
 mod http_shopping;
 mod import;
-mod import;
 mod invariants;
+mod journey;
 mod log;
+mod personal_data;
 mod proxy;
 mod shop;
 mod store;
 mod web;
-

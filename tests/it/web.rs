@@ -164,6 +164,8 @@ impl Web {
         let mut sandbox = SandboxConfig::new(API_SECRET, STORE);
         sandbox.webhook_urls = vec![format!("{base}/webhooks/portone")];
         sandbox.webhook_secrets = vec![WEBHOOK_SECRET.to_owned()];
+        // The same shuffles in every run.
+        sandbox.seed = Some(20_170_301);
         let sandbox = jangbu_sandbox::start(sandbox, "127.0.0.1:0".parse().expect("an address"))
             .await
             .expect("the sandbox starts");
@@ -194,7 +196,7 @@ impl Web {
         let shutdown = CancellationToken::new();
         let roles = Roles {
             processes: background,
-            relay: false,
+            relay: background,
             projections: if background {
                 jangbu_projections::all().iter().collect()
             } else {
