@@ -174,6 +174,12 @@ impl Log {
         .await
     }
 
+    /// Resolves if the appender has ended, which it does only by a fault: nothing can be appended any
+    /// more, and the process should end.
+    pub async fn broken(&self) {
+        self.queue.closed().await;
+    }
+
     /// The highest position this process knows of; changes wake whoever tails the log.
     pub fn watch(&self) -> watch::Receiver<i64> {
         self.head.clone()
@@ -237,13 +243,20 @@ pub async fn fence(db: &mut sqlx::PgConnection, surroundings: &Surroundings) -> 
 
     let mut tx = db.begin().await?;
     let log_id = surroundings.ids.uuid();
-    sqlx::query!("update log_identity set log_id = $1, fenced_at = $2", log_id, surroundings.now())
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query!(
+        "update log_identity set log_id = $1, fenced_at = $2",
+        log_id,
+        surroundings.now()
+    )
+    .execute(&mut *tx)
+    .await?;
     let head = sql::read_head(&mut tx).await?.position;
-    let relay = sqlx::query!("update relay_checkpoint set position = least(position, $1) where position > $1", head)
-        .execute(&mut *tx)
-        .await?;
+    let relay = sqlx::query!(
+        "update relay_checkpoint set position = least(position, $1) where position > $1",
+        head
+    )
+    .execute(&mut *tx)
+    .await?;
     let processes = sqlx::query!("update process_checkpoints set position = $1 where position > $1", head)
         .execute(&mut *tx)
         .await?;
@@ -257,7 +270,9 @@ pub async fn fence(db: &mut sqlx::PgConnection, surroundings: &Surroundings) -> 
     .await?;
     for build in &ahead {
         // The next process that starts finds no such build and makes it anew, from the first event.
-        sqlx::query(&format!(r#"drop schema if exists "{}" cascade"#, build.schema_name)).execute(&mut *tx).await?;
+        sqlx::query(&format!(r#"drop schema if exists "{}" cascade"#, build.schema_name))
+            .execute(&mut *tx)
+            .await?;
         sqlx::query!(
             "delete from builds where projection = $1 and code_version = $2 and build = $3",
             build.projection,
@@ -268,5 +283,8 @@ pub async fn fence(db: &mut sqlx::PgConnection, surroundings: &Surroundings) -> 
         .await?;
     }
     tx.commit().await?;
-    Ok(Fenced { log_id, reset: relay.rows_affected() + processes.rows_affected() + ahead.len() as u64 })
+    Ok(Fenced {
+        log_id,
+        reset: relay.rows_affected() + processes.rows_affected() + ahead.len() as u64,
+    })
 }

@@ -5,12 +5,14 @@ use jangbu::{
     clock::Surroundings,
     config::Config,
     http,
+    log::Log,
     node::{Node, Roles},
     telemetry::Metrics,
 };
 use jangbu_projections::Registered;
 use jangbu_sandbox::{SandboxConfig, StartError};
 use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use super::{GRACE, SandboxArgs, Usage, stop_signal};
 
@@ -43,12 +45,22 @@ pub async fn serve(config: Config, only_http: bool) -> anyhow::Result<()> {
     let mut tasks = node.spawn(roles, &stop);
     tasks.spawn(metrics.keep_folded(stop.clone()));
     tracing::info!(%address, "serving");
-    let served = http::serve(app, listener, stop.clone()).await;
-    stop.cancel();
+    let log = node.executor.log().clone();
+    let serving = http::serve(app, listener, stop.clone());
+    let watching = watch(&mut tasks, &log, &stop);
+    let (served, watched) = tokio::join!(
+        async {
+            let served = serving.await;
+            stop.cancel();
+            served
+        },
+        watching
+    );
     wait(&mut tasks).await;
     node.stop().await;
     tracing::info!("stopped");
-    served.context("HTTP broke off")
+    served.context("HTTP broke off")?;
+    watched
 }
 
 /// The relay alone.
@@ -79,11 +91,28 @@ async fn host(config: Config, roles: Roles) -> anyhow::Result<()> {
     let node = Node::start(config, Surroundings::system()).await?;
     let mut tasks = node.spawn(roles, &stop);
     tracing::info!("running");
-    stop.cancelled().await;
+    let log = node.executor.log().clone();
+    let watched = watch(&mut tasks, &log, &stop).await;
     wait(&mut tasks).await;
     node.stop().await;
     tracing::info!("stopped");
-    Ok(())
+    watched
+}
+
+/// Waits until the process is to stop. A role that ends by itself, or an appender that is gone, stops
+/// it too: half a process would look alive and do nothing.
+async fn watch(tasks: &mut JoinSet<()>, log: &Log, stop: &CancellationToken) -> anyhow::Result<()> {
+    let fault = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        () = log.broken() => "the appender ended",
+        _ = tasks.join_next() => "a role ended",
+    };
+    // Told to stop at the same moment: then it was no fault.
+    if stop.is_cancelled() {
+        return Ok(());
+    }
+    stop.cancel();
+    Err(anyhow::anyhow!("{fault} by itself; see the log lines before"))
 }
 
 /// The simulated PortOne.
@@ -106,6 +135,7 @@ pub async fn sandbox(config: &Config, args: SandboxArgs) -> anyhow::Result<()> {
         .map(|secret| secret.expose().to_owned())
         .collect();
     sandbox.refund_account_required = args.refund_account_required;
+    sandbox.retry_time_scale = args.retry_time_scale;
     if !args.bind.ip().is_loopback() {
         tracing::warn!("anybody who reaches this address can play bank: the control surface has no credentials");
     }

@@ -367,6 +367,29 @@ async fn a_key_belongs_to_one_request() {
 }
 
 #[tokio::test]
+async fn a_repeat_is_answered_after_the_hash_of_its_request_was_forgotten() {
+    let database = Database::create().await;
+    let executor = database.executor(surroundings()).await;
+    let envelope = CommandEnvelope {
+        body_hash: Some([1; 32]),
+        ..fresh()
+    };
+    let first = executor
+        .execute::<StockItem>(item(), receive(10), envelope.clone())
+        .await;
+    sqlx::query("update commands set body_hash = null")
+        .execute(&database.pool)
+        .await
+        .expect("a hash may be forgotten");
+    let again = executor.execute::<StockItem>(item(), receive(10), envelope).await;
+    let (first, again) = (first.expect("it is carried out"), again.expect("it was carried out"));
+    assert_eq!(
+        (again.sequence, again.events, again.duplicate),
+        (first.sequence, first.events, true)
+    );
+}
+
+#[tokio::test]
 async fn a_value_that_must_be_unique_is_claimed_with_the_events() {
     let database = Database::create().await;
     let [a, b] = two(&database).await;

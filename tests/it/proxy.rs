@@ -179,10 +179,8 @@ async fn carry_replies(
         match message[0] {
             b'C' => changed |= message[5..].starts_with(b"INSERT") || message[5..].starts_with(b"COMMIT"),
             // Idle: no transaction is open.
-            b'Z' if message[5] == b'I' => {
-                if std::mem::take(&mut changed) && shared.fires(Fault::AfterCommit) {
-                    return Ok(());
-                }
+            b'Z' if message[5] == b'I' && std::mem::take(&mut changed) && shared.fires(Fault::AfterCommit) => {
+                return Ok(());
             }
             _ => {}
         }

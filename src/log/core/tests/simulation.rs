@@ -11,6 +11,11 @@ use super::*;
 const NODES: usize = 3;
 const STREAMS: [&str; 3] = ["a", "b", "c"];
 
+/// As the log counts.
+fn count(number: usize) -> i64 {
+    i64::try_from(number).expect("it is small")
+}
+
 /// What the real database keeps.
 #[derive(Default)]
 struct Database {
@@ -30,13 +35,13 @@ enum Reply {
 impl Database {
     fn head(&self) -> Head {
         Head {
-            position: self.events.len() as i64,
+            position: count(self.events.len()),
             recorded_at: self.events.last().map(|event| event.3),
         }
     }
 
     fn sequence(&self, stream: &str) -> i64 {
-        self.events.iter().filter(|event| event.0 == stream).count() as i64
+        count(self.events.iter().filter(|event| event.0 == stream).count())
     }
 
     /// As `sql::insert`.
@@ -56,7 +61,7 @@ impl Database {
                     return Reply::NotTaken;
                 }
                 violated |= command.expected_sequence < *current;
-                *current += command.events.len() as i64;
+                *current += count(command.events.len());
             }
             violated |= self.commands.contains_key(&command.command_id);
             for key in &command.unique_keys {
@@ -68,7 +73,7 @@ impl Database {
         }
         self.keys = keys;
         for (command, appended) in zip(commands, appended(commands, place)) {
-            for n in 0..command.events.len() as i64 {
+            for n in 0..count(command.events.len()) {
                 self.events.push((
                     command.aggregate_id.clone(),
                     command.expected_sequence + 1 + n,
@@ -302,12 +307,15 @@ impl World {
         for row in self.database.commands.values() {
             let own = self.database.events.iter().filter(|event| event.2 == row.command_id);
             assert_eq!(
-                own.count() as i64,
+                count(own.count()),
                 i64::from(row.events),
                 "each command is in the log once"
             );
             let last = usize::try_from(row.position).expect("positions are not negative");
-            let at_its_place = self.database.events[..last].iter().rev().take(row.events as usize);
+            let at_its_place = self.database.events[..last]
+                .iter()
+                .rev()
+                .take(usize::try_from(row.events).expect("a count is not negative"));
             assert!(at_its_place.clone().all(|event| event.2 == row.command_id));
         }
         // Whoever was told no, and whose command nobody else got through, has nothing in the log.
