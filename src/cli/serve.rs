@@ -135,6 +135,7 @@ pub async fn sandbox(config: &Config, args: SandboxArgs) -> anyhow::Result<()> {
         .map(|secret| secret.expose().to_owned())
         .collect();
     sandbox.refund_account_required = args.refund_account_required;
+    sandbox.retry_time_scale = args.retry_time_scale;
     if !args.bind.ip().is_loopback() {
         tracing::warn!("anybody who reaches this address can play bank: the control surface has no credentials");
     }

@@ -1,8 +1,8 @@
 //! Fan-out: relay, RabbitMQ, leases and workers, with real ones of each.
 
 mod leases;
-mod probe;
-mod process;
+pub mod probe;
+pub mod process;
 mod without_broker;
 
 use std::time::Duration;

@@ -1,0 +1,36 @@
+//! The program itself, as separate processes: killed, cut off from its broker and its database, and
+//! started again while a shop sells. Afterwards the log, the lists and PortOne's books must agree.
+//!
+//! Longer runs: `JANGBU_TEST_BASKETS` (60; at most 609), `JANGBU_TEST_SALES` (3 flash sales in a row),
+//! `JANGBU_TEST_SEED` (which moments, which victims).
+
+mod baskets;
+mod child;
+mod flash_sale;
+mod guests;
+mod kills;
+mod nodes;
+mod shop;
+mod sound;
+mod without;
+
+use std::sync::Arc;
+
+use jangbu::clock::{SeededIds, Surroundings, SystemClock};
+
+/// A number that the environment may change.
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| {
+        text.parse().unwrap_or_else(|_| panic!("{name} must be a number"))
+    })
+}
+
+/// The source of everything that is random in a run; it is printed, so that the run can be had again.
+fn dice(name: &str) -> Surroundings {
+    let seed = setting("JANGBU_TEST_SEED", 20_170_301);
+    println!("{name}: seed {seed}");
+    Surroundings {
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(SeededIds::new(seed)),
+    }
+}

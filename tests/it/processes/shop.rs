@@ -1,0 +1,449 @@
+//! A shop in several processes on one database, with the real broker and a simulated PortOne.
+
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::{
+        Mutex,
+        atomic::{AtomicU16, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::StreamExt as _;
+use jangbu::{
+    broker::{self, BuildName},
+    clock::Surroundings,
+    feed,
+    http::auth::{Role as Who, mint_token},
+};
+use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions, QueuePurgeOptions};
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::ConnectOptions as _;
+use tokio::time::Instant;
+
+use super::child::{Child, Said};
+use crate::{
+    database::Database,
+    fanout::probe::amqp_url,
+    web::{JWT_SECRET, Reply, STORE, WEBHOOK_SECRET},
+};
+
+/// Each of these tests uses many connections and all processors.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+const API_SECRET: &str = "sandbox-api-secret";
+pub const PARTITIONS: i16 = 4;
+/// How long a client repeats one request.
+const REPEATED_FOR: Duration = Duration::from_secs(60);
+
+/// Which process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// HTTP, process managers and timers; counted from 0.
+    Serve(usize),
+    Relay,
+    Project,
+    /// PortOne: it stays up.
+    Sandbox,
+}
+
+pub struct Shop {
+    running: Mutex<BTreeMap<Role, Child>>,
+    said: Mutex<BTreeMap<Role, Said>>,
+    serves: Vec<SocketAddr>,
+    sandbox: SocketAddr,
+    amqp_url: String,
+    client: reqwest::Client,
+    admin: String,
+    directory: PathBuf,
+    /// How many requests had to be repeated.
+    pub repeats: AtomicU32,
+    keys: AtomicU32,
+    pub database: Database,
+    _turn: tokio::sync::MutexGuard<'static, ()>,
+}
+
+/// A request, which can be sent any number of times.
+#[derive(Clone)]
+pub struct Ask<'a> {
+    pub node: usize,
+    pub method: Method,
+    pub path: &'a str,
+    pub token: Option<&'a str>,
+    pub key: Option<&'a str>,
+    pub if_match: Option<&'a str>,
+    pub body: Option<Value>,
+}
+
+impl Shop {
+    /// Starts everything and waits until it is ready.
+    pub async fn open(serves: usize) -> Self {
+        Self::open_at(serves, amqp_url()).await
+    }
+
+    /// With another way to the broker.
+    pub async fn open_at(serves: usize, amqp_url: String) -> Self {
+        let turn = ONE_AT_A_TIME.lock().await;
+        let database = Database::create().await;
+        let directory = std::env::temp_dir().join(&database.name);
+        std::fs::create_dir(&directory).expect("a directory can be made");
+        let surroundings = Surroundings::system();
+        let admin = mint_token(
+            JWT_SECRET,
+            Who::Admin,
+            "kim",
+            chrono::TimeDelta::hours(1),
+            surroundings.now(),
+        );
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(30))
+            .build();
+        let shop = Self {
+            running: Mutex::default(),
+            said: Mutex::default(),
+            serves: (0..serves).map(|_| free_address()).collect(),
+            sandbox: free_address(),
+            amqp_url,
+            client: client.expect("a client"),
+            admin: admin.expect("a token"),
+            directory,
+            repeats: AtomicU32::new(0),
+            keys: AtomicU32::new(0),
+            database,
+            _turn: turn,
+        };
+        let roles: Vec<Role> = (0..serves)
+            .map(Role::Serve)
+            .chain([Role::Sandbox, Role::Relay, Role::Project])
+            .collect();
+        for role in &roles {
+            shop.start(*role);
+        }
+        for role in &roles {
+            shop.ready(*role).await;
+        }
+        shop
+    }
+
+    /// Starts a role that does not run; [`Self::ready`] waits for it.
+    pub fn start(&self, role: Role) {
+        let text = str::to_owned;
+        let arguments = match role {
+            Role::Serve(_) => vec![text("serve"), text("--only"), text("http")],
+            Role::Relay => vec![text("relay")],
+            Role::Project => vec![text("project")],
+            Role::Sandbox => vec![
+                text("sandbox"),
+                text("--bind"),
+                self.sandbox.to_string(),
+                text("--webhook-url"),
+                format!("http://{}/webhooks/portone", self.serves[0]),
+                // Minutes become seconds.
+                text("--retry-time-scale"),
+                text("60"),
+            ],
+        };
+        let child = self.child(role, &arguments);
+        let before = self.running.lock().expect("nobody panics with it").insert(role, child);
+        assert!(before.is_none(), "{role:?} runs already");
+    }
+
+    fn child(&self, role: Role, arguments: &[String]) -> Child {
+        let bind = if let Role::Serve(number) = role {
+            self.serves[number].to_string()
+        } else {
+            "127.0.0.1:0".to_owned()
+        };
+        let variables = [
+            ("DATABASE_URL", self.database.options.to_url_lossy().to_string()),
+            ("AMQP_URL", self.amqp_url.clone()),
+            ("JANGBU_BIND", bind),
+            ("JANGBU_JWT_SECRET", JWT_SECRET.to_owned()),
+            ("JANGBU_MASTER_KEY", "07".repeat(32)),
+            ("JANGBU_DB_POOL_MAX", "5".to_owned()),
+            ("JANGBU_PARTITIONS", PARTITIONS.to_string()),
+            ("JANGBU_RATE_REQUESTS_PER_MINUTE", "0".to_owned()),
+            ("PORTONE_API_BASE", self.at_sandbox("")),
+            ("PORTONE_API_SECRET", API_SECRET.to_owned()),
+            ("PORTONE_STORE_ID", STORE.to_owned()),
+            ("PORTONE_CHANNEL_KEY", "channel-key-test".to_owned()),
+            ("PORTONE_WEBHOOK_SECRETS", WEBHOOK_SECRET.to_owned()),
+            ("RUST_LOG", "info,jangbu::access=warn,jangbu::http::webhook=warn,hyper=warn,lapin=warn,sqlx=warn".to_owned()),
+        ];
+        let said = self
+            .said
+            .lock()
+            .expect("nobody panics with it")
+            .entry(role)
+            .or_default()
+            .clone();
+        Child::start(&format!("{role:?}"), arguments, &variables, &self.directory, &said)
+    }
+
+    /// Runs a command of the program to its end, which must be a good one.
+    pub async fn run(&self, arguments: &[&str]) {
+        let arguments: Vec<String> = arguments.iter().map(|one| (*one).to_owned()).collect();
+        let status = self.child(Role::Project, &arguments).ended().await;
+        assert!(status.success(), "{arguments:?}: {status}");
+    }
+
+    /// Waits until a role that was started does its work.
+    pub async fn ready(&self, role: Role) {
+        let mut child = self
+            .running
+            .lock()
+            .expect("nobody panics with it")
+            .remove(&role)
+            .expect("it was started");
+        child
+            .says(match role {
+                Role::Serve(_) => "serving",
+                Role::Sandbox => "http://",
+                Role::Relay | Role::Project => "running",
+            })
+            .await;
+        self.running.lock().expect("nobody panics with it").insert(role, child);
+        if let Role::Serve(node) = role {
+            self.ask(Ask::get(node, "/livez")).await.expect(200);
+        }
+    }
+
+    /// `kill -9`.
+    pub fn kill(&self, role: Role) {
+        let child = self.running.lock().expect("nobody panics with it").remove(&role);
+        child.expect("it runs").kill();
+    }
+
+    /// Every role still runs, and says goodbye when it is asked to stop. Nothing stays at the broker.
+    pub async fn close(self) {
+        let running = std::mem::take(&mut *self.running.lock().expect("nobody panics with it"));
+        for (role, mut child) in running {
+            child.assert_alive();
+            let status = child.stop().await;
+            assert!(status.success(), "{role:?} stopped with {status}");
+        }
+        let (connection, channel, log) = self.at_broker().await;
+        for queue in self.queues(log).await {
+            let deleted = channel.queue_delete(queue.into(), QueueDeleteOptions::default());
+            deleted.await.expect("the queue is deleted");
+        }
+        let exchange = broker::exchange(log).into();
+        let deleted = channel.exchange_delete(exchange, ExchangeDeleteOptions::default());
+        deleted.await.expect("the exchange is deleted");
+        connection.close(200, "bye".into()).await.expect("it closes");
+    }
+
+    async fn at_broker(&self) -> (lapin::Connection, lapin::Channel, uuid::Uuid) {
+        // Not through a proxy that may be closed.
+        let connection = broker::connect(&amqp_url(), "test").await.expect("RabbitMQ answers");
+        let channel = connection.create_channel().await.expect("a channel opens");
+        let log = feed::log_id(&self.database.pool).await.expect("the log has an id");
+        (connection, channel, log)
+    }
+
+    /// Of every partition of every build.
+    async fn queues(&self, log: uuid::Uuid) -> Vec<String> {
+        let builds: Vec<(String, i32, i32)> = sqlx::query_as("select projection, code_version, build from builds")
+            .fetch_all(&self.database.pool)
+            .await
+            .expect("builds can be listed");
+        let queues = builds.into_iter().flat_map(|(projection, code_version, build)| {
+            let build = BuildName {
+                projection,
+                code_version,
+                build,
+            };
+            (0..PARTITIONS).map(move |partition| broker::queue(log, &build, partition))
+        });
+        queues.collect()
+    }
+
+    /// Throws away what waits in the queues; gives how many messages there were.
+    pub async fn purge(&self) -> u32 {
+        let (connection, channel, log) = self.at_broker().await;
+        let mut purged = 0;
+        for queue in self.queues(log).await {
+            let options = QueuePurgeOptions::default();
+            purged += channel.queue_purge(queue.into(), options).await.expect("it is purged");
+        }
+        connection.close(200, "bye".into()).await.expect("it closes");
+        purged
+    }
+
+    /// What all processes of all roles said.
+    pub fn everything_said(&self) -> String {
+        let said = self.said.lock().expect("nobody panics with it");
+        let said = said.values().map(|said| said.lines(|lines| lines.join("\n")));
+        said.collect::<Vec<_>>().join("\n")
+    }
+
+    /// A key that no other request of this test has.
+    pub fn key(&self) -> String {
+        format!("a-key-of-this-test-{:06}", self.keys.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn at_sandbox(&self, path: &str) -> String {
+        format!("http://{}{path}", self.sandbox)
+    }
+
+    /// Sends a request once; `None` if the connection broke.
+    pub async fn try_once(&self, ask: &Ask<'_>) -> Option<Reply> {
+        let url = format!("http://{}{}", self.serves[ask.node], ask.path);
+        let mut request = self.client.request(ask.method.clone(), url);
+        if let Some(token) = ask.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(key) = ask.key {
+            request = request.header("idempotency-key", key);
+        }
+        if let Some(version) = ask.if_match {
+            request = request.header("if-match", version);
+        }
+        if let Some(body) = &ask.body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.ok()?;
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let text = answer.text().await.ok()?;
+        Some(Reply {
+            status,
+            headers,
+            body: serde_json::from_str(&text).unwrap_or(Value::Null),
+            text,
+        })
+    }
+
+    /// As a careful client: the same request under the same key, until there is an answer. A failure
+    /// of the server must say that this is what to do.
+    pub async fn ask(&self, ask: Ask<'_>) -> Reply {
+        let until = Instant::now() + REPEATED_FOR;
+        loop {
+            match self.try_once(&ask).await {
+                Some(reply) if reply.status < 500 => return reply,
+                Some(reply) => assert_eq!(reply.body["retry"], "same_key", "{} {}", ask.path, reply.text),
+                None => {}
+            }
+            assert!(Instant::now() < until, "no answer to {} {}", ask.method, ask.path);
+            self.repeats.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// In the name of the shop's staff.
+    pub async fn as_admin(&self, mut ask: Ask<'_>) -> Reply {
+        let key = self.key();
+        ask.token = Some(&self.admin);
+        if ask.method != Method::GET {
+            ask.key = Some(&key);
+        }
+        self.ask(ask).await
+    }
+
+    /// Something at PortOne's control surface.
+    pub async fn at_portone(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
+        let mut request = self.client.request(method, self.at_sandbox(path));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.expect("PortOne answers");
+        let (status, text) = (answer.status(), answer.text().await.expect("text"));
+        assert!(status.is_success(), "{path}: {text}");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// A published product with so many in stock.
+    pub async fn product(&self, node: usize, sku: &str, price: i64, stock: u32) {
+        let body = json!({"sku": sku, "name": sku, "category": "골프채", "price": price, "status": "published"});
+        let ask = Ask::post(node, "/api/v1/admin/products", body);
+        self.as_admin(ask).await.expect(201);
+        if stock > 0 {
+            self.receive(node, sku, stock).await;
+        }
+    }
+
+    pub async fn receive(&self, node: usize, sku: &str, quantity: u32) {
+        let path = format!("/api/v1/admin/stock/{sku}/receive");
+        let ask = Ask::post(node, &path, json!({"quantity": quantity}));
+        self.as_admin(ask).await.expect(200);
+    }
+
+    /// As [`Self::receive`], of many.
+    pub async fn receive_all(&self, wanted: &BTreeMap<String, u32>) {
+        futures_util::stream::iter(wanted)
+            .for_each_concurrent(32, async |(sku, quantity)| self.receive(0, sku, *quantity).await)
+            .await;
+    }
+
+    /// Writes a file for the program to read.
+    pub fn write(&self, name: &str, content: &[u8]) -> String {
+        let path = self.directory.join(name);
+        std::fs::write(&path, content).expect("a file can be written");
+        path.to_str().expect("the path is UTF-8").to_owned()
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        let running = self
+            .running
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        running.clear();
+        if std::thread::panicking() {
+            let said = self.said.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+            for (role, said) in said {
+                said.show(&format!("{role:?}"));
+            }
+        }
+        _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl<'a> Ask<'a> {
+    pub fn get(node: usize, path: &'a str) -> Self {
+        Self {
+            node,
+            method: Method::GET,
+            path,
+            token: None,
+            key: None,
+            if_match: None,
+            body: None,
+        }
+    }
+
+    pub fn post(node: usize, path: &'a str, body: Value) -> Self {
+        Self {
+            method: Method::POST,
+            body: Some(body),
+            ..Self::get(node, path)
+        }
+    }
+
+    pub fn token(mut self, token: &'a str) -> Self {
+        self.token = Some(token);
+        self
+    }
+
+    pub fn key(mut self, key: &'a str) -> Self {
+        self.key = Some(key);
+        self
+    }
+}
+
+/// An address that stays free while its owner is down: no outgoing connection is given a port below
+/// 32768.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 10_000).expect("below 10,000");
+    loop {
+        let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
