@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::TimeDelta;
 use cqrs_es::Aggregate;
 use jangbu_domain::{
-    Cart, CartCommand, CartError, Order, PricingError, Product, ProductStatus,
+    Cart, CartCommand, CartError, Order, Payment, PricingError, Product, ProductStatus,
     cart::{CheckOut, Contents},
     line_total,
     order::OrderStatus,
@@ -14,7 +14,7 @@ use jangbu_domain::{
 };
 use jangbu_events::{
     AggregateId, CartEvent, CartId, Consents, Event, Money, OrderEvent, OrderId, OrderLine, Orderer, Owner, PayMethod,
-    PaymentId, Recipient, Recorded, Shortage, Sku, Timestamp,
+    PaymentEvent, PaymentId, Recipient, Recorded, Shortage, Sku, Timestamp,
 };
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     executor::{CommandEnvelope, Committed, ExecuteError, Executor, LoadError},
     log::UniqueKey,
     payments::{Payments, Shop},
-    portone::{self, RequestCustomer, RequestPayment},
+    portone::{self, AccountExpiry, RequestCustomer, RequestPayment, VirtualAccountOptions},
     processes::{self, SendError},
     sealing::{SealError, Sealer},
 };
@@ -32,6 +32,8 @@ use crate::{
 const DRIVE: Duration = Duration::from_secs(2);
 /// How long a buyer waits for PortOne to learn the amount beforehand, which is best effort.
 const PRE_REGISTER: Duration = Duration::from_millis(800);
+/// How long a virtual account lasts, in hours: the stock is held no longer either.
+const ACCOUNT_HOURS: u32 = 72;
 /// Order numbers drawn until one is free.
 const NUMBERS_MAX: u32 = 5;
 /// Characters of an order number: Crockford's base 32, without letters that look like digits.
@@ -190,10 +192,17 @@ impl CheckoutService {
             })
             .expect("a cart that was checked out says into which order");
         let cart_position = committed.position;
-        processes::drive(&self.executor, events, DRIVE).await?;
+        let followed = processes::drive(&self.executor, events, DRIVE).await?;
         let order = self.executor.load::<Order>(order_id).await?;
         match order.state.status() {
-            Some(OrderStatus::AwaitingPayment | OrderStatus::Confirmed) => {}
+            Some(OrderStatus::AwaitingPayment | OrderStatus::Confirmed) => {
+                // Until the payment is asked for, a webhook of it would be a stranger's.
+                let asked =
+                    |event: &Recorded<Event>| matches!(event.payload, Event::Payment(PaymentEvent::Requested { .. }));
+                if !followed.iter().any(asked) && !self.payment_is_requested(order_id, &order.state).await? {
+                    return Err(CheckoutError::StillWorking { order_id });
+                }
+            }
             Some(OrderStatus::Refused) => {
                 let shortages = self.shortages(order_id).await?;
                 return Err(CheckoutError::SoldOut { order_id, shortages });
@@ -216,6 +225,17 @@ impl CheckoutService {
             payment_request,
             duplicate,
         })
+    }
+
+    async fn payment_is_requested(&self, order_id: OrderId, order: &Order) -> Result<bool, CheckoutError> {
+        let payment_id = payment_id(order_id, order);
+        Ok(self
+            .executor
+            .load::<Payment>(payment_id)
+            .await?
+            .state
+            .request()
+            .is_some())
     }
 
     /// Prices, seals and records: from here on nothing is lost, whatever happens.
@@ -354,10 +374,18 @@ impl CheckoutService {
     }
 }
 
+/// The payment that an order waits for.
+fn payment_id(order_id: OrderId, order: &Order) -> PaymentId {
+    order
+        .details()
+        .and_then(|details| details.payment_id)
+        .unwrap_or_else(|| PaymentId::of(order_id, 1))
+}
+
 /// What the browser's payment window is opened with.
 fn payment_request(shop: &Shop, order_id: OrderId, order: &Order, request: &CheckOutRequest) -> RequestPayment {
     let details = order.details().expect("an order that waits for its payment was placed");
-    let payment_id = details.payment_id.unwrap_or_else(|| PaymentId::of(order_id, 1));
+    let payment_id = payment_id(order_id, order);
     let orderer = &request.orderer;
     RequestPayment {
         store_id: shop.store_id.clone(),
@@ -371,7 +399,11 @@ fn payment_request(shop: &Shop, order_id: OrderId, order: &Order, request: &Chec
         tax_free_amount: Some(details.totals.tax_free.amount).filter(|amount| *amount > 0),
         redirect_url: request.redirect_url.clone(),
         notice_urls: None,
-        virtual_account: None,
+        virtual_account: (details.pay_method == PayMethod::VirtualAccount).then_some(VirtualAccountOptions {
+            account_expiry: Some(AccountExpiry {
+                valid_hours: ACCOUNT_HOURS,
+            }),
+        }),
         easy_pay: None,
     }
 }

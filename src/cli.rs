@@ -1,4 +1,8 @@
 //! Subcommands and what they do.
+#![expect(
+    clippy::doc_markdown,
+    reason = "these comments are help texts, which a terminal shows as they are"
+)]
 
 mod serve;
 mod tasks;
@@ -134,7 +138,7 @@ struct SandboxArgs {
     /// Where it listens; port 0 takes any free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
     bind: SocketAddr,
-    /// Where webhooks go, for example http://127.0.0.1:8080/webhooks/portone.
+    /// Where webhooks go, for example `http://127.0.0.1:8080/webhooks/portone`.
     #[arg(long, value_name = "URL", value_parser = web_address)]
     webhook_url: Option<String>,
     /// Refuse to cancel a paid virtual account without an account to refund to, as real PGs do.

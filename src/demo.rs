@@ -168,8 +168,8 @@ pub async fn run(mut config: Config, metrics: Metrics, options: Options) -> Resu
     };
     sandbox.running.stop().await;
     if done.is_ok() {
-        screen.line("");
-        screen.line("끝났습니다. Stopped.");
+        Screen::line("");
+        Screen::line("끝났습니다. Stopped.");
     }
     done
 }
@@ -292,7 +292,7 @@ async fn show(
 
     let mut buyer = Buyer::new(addresses, &token, follower, log.surroundings().ids.uuid());
     let order = buyer.buy(screen, &today.to_string()).await?;
-    screen.line("");
+    Screen::line("");
     let took = began.elapsed();
     screen.good(&format!(
         "주문 {order} 결제 완료 · paid and confirmed, {}.{} s after the start",

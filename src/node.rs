@@ -1,6 +1,6 @@
 //! One process of Jangbu: connected, migrated, with everything its roles share.
 
-use std::{str::FromStr, time::Duration};
+use std::{collections::VecDeque, str::FromStr, time::Duration};
 
 use chrono::TimeDelta;
 use jangbu_projections::{Registered, builds};
@@ -9,7 +9,7 @@ use sqlx::{
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
     relay,
     sealing::Sealer,
     telemetry::Metrics,
-    timers::Timers,
+    timers::{self, Timers},
     workers,
 };
 
@@ -37,6 +37,8 @@ const RECONCILER: &str = "reconciler";
 /// How long the runner leaves fresh events to the HTTP handler that drives them itself: two who do
 /// the same work at once are right, but slower than one.
 const GRACE: Duration = Duration::from_millis(250);
+/// Timers of one group that one process does at once.
+const TIMERS_AT_ONCE: usize = 32;
 /// How often loops look for work when nothing wakes them.
 const IDLE: Duration = Duration::from_millis(250);
 
@@ -170,11 +172,9 @@ impl Node {
         let mut tasks = JoinSet::new();
         if roles.processes {
             tasks.spawn(run_checkout(self.executor.clone(), shutdown.clone()));
-            tasks.spawn(run_timers(
-                Timers::new(self.payments.clone()),
-                self.executor.clone(),
-                shutdown.clone(),
-            ));
+            for kinds in timers::KINDS {
+                tasks.spawn(run_timers(Timers::new(self.payments.clone()), kinds, shutdown.clone()));
+            }
             if self.payments.shop().is_some() {
                 tasks.spawn(run_reconciliation(self.payments.clone(), shutdown.clone()));
             }
@@ -243,6 +243,32 @@ fn shop(config: &Config, executor: &Executor) -> Result<Option<Shop>, StartError
     }))
 }
 
+/// Which events have been there for [`GRACE`], by a clock that cannot be set: one process whose clock
+/// jumped ahead must not hold up the checkout until the others' clocks have caught up.
+#[derive(Default)]
+struct Ripening {
+    seen: VecDeque<(Instant, i64)>,
+    ripe: i64,
+}
+
+impl Ripening {
+    /// The log reaches to `head` now.
+    fn saw(&mut self, head: i64) {
+        if self.seen.back().is_none_or(|(_, known)| *known < head) {
+            self.seen.push_back((Instant::now(), head));
+        }
+    }
+
+    /// Up to where everything is ripe.
+    fn ripe(&mut self) -> i64 {
+        while let Some((_, head)) = self.seen.front().filter(|(at, _)| at.elapsed() >= GRACE) {
+            self.ripe = *head;
+            self.seen.pop_front();
+        }
+        self.ripe
+    }
+}
+
 /// Runs the checkout whenever its lease can be had.
 async fn run_checkout(executor: Executor, shutdown: CancellationToken) {
     let log = executor.log().clone();
@@ -256,13 +282,17 @@ async fn run_checkout(executor: Executor, shutdown: CancellationToken) {
     let mut lease = keeper.lease(&name).expect("the keeper was started with this lease");
     let mut head = log.watch();
     let mut pause = IDLE;
+    let mut ripening = Ripening::default();
     loop {
         let epoch = tokio::select! {
             () = shutdown.cancelled() => break,
             epoch = lease.held() => epoch,
         };
-        let until = log.surroundings().now() - TimeDelta::from_std(GRACE).unwrap_or_default();
-        match processes::round(&executor, epoch, until).await {
+        let round = async {
+            ripening.saw(feed::head(log.pool()).await?);
+            processes::round(&executor, epoch, ripening.ripe()).await
+        };
+        match round.await {
             Ok(0) => {
                 let idle = async {
                     _ = head.changed().await;
@@ -293,63 +323,64 @@ async fn run_checkout(executor: Executor, shutdown: CancellationToken) {
     keeper.close().await;
 }
 
-/// Does what is due. Many processes may at once: each takes other timers.
-async fn run_timers(timers: Timers, executor: Executor, shutdown: CancellationToken) {
-    let surroundings = executor.log().surroundings().clone();
+/// Does what is due of some kinds, at most [`TIMERS_AT_ONCE`] at a time: a card company that takes a
+/// minute over one refund must not hold up the next, nor any deadline. Many processes may at once:
+/// each takes other timers.
+async fn run_timers(timers: Timers, kinds: &'static [&'static str], shutdown: CancellationToken) {
+    let surroundings = timers.surroundings().clone();
+    let mut running = JoinSet::new();
     loop {
-        let wait = match timers.round(surroundings.now()).await {
-            Ok(0) => timers
-                .next_due(surroundings.now(), IDLE)
-                .await
-                .unwrap_or(IDLE)
-                .max(Duration::from_millis(10)),
-            Ok(_) => Duration::ZERO,
+        while running.try_join_next().is_some() {}
+        let free = TIMERS_AT_ONCE - running.len();
+        let wait = match timers.take(surroundings.now(), kinds, free).await {
+            Ok(taken) if taken.is_empty() => IDLE,
+            Ok(taken) => {
+                for timer in taken {
+                    let timers = timers.clone();
+                    running.spawn(async move {
+                        if let Err(error) = timers.carry_out(timer).await {
+                            tracing::warn!(%error, "a timer was done but is still there; it is done again");
+                        }
+                    });
+                }
+                Duration::from_millis(10)
+            }
             Err(error) => {
                 tracing::warn!(%error, "timers cannot be read yet");
                 Duration::from_secs(1)
             }
         };
         tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => break,
             () = tokio::time::sleep(wait) => {}
         }
     }
+    while running.join_next().await.is_some() {}
 }
 
-/// Repairs every five minutes what webhooks missed in the last hour, and after a start what they
-/// missed in the last day.
+/// Repairs every five minutes what webhooks missed.
 async fn run_reconciliation(payments: Payments, shutdown: CancellationToken) {
     let log = payments.executor().log().clone();
     let name = RECONCILER.to_owned();
-    let keeper = Keeper::start(
-        log.pool().clone(),
-        log.surroundings().ids.uuid(),
-        leases::TTL,
-        [name.clone()],
-    );
+    let holder = log.surroundings().ids.uuid();
+    let keeper = Keeper::start(log.pool().clone(), holder, leases::TTL, [name.clone()]);
     let mut lease = keeper.lease(&name).expect("the keeper was started with this lease");
-    let mut range = TimeDelta::days(1);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             _ = lease.held() => {}
         }
-        let until = log.surroundings().now();
-        match payments.reconcile(until - range, until).await {
-            Ok(found) => {
-                if found.repaired > 0 || found.failed > 0 {
-                    tracing::warn!(
-                        found.read,
-                        found.ours,
-                        found.repaired,
-                        found.failed,
-                        "payments were reconciled"
-                    );
-                }
-                if found.failed == 0 {
-                    range = payments::RECONCILED_RANGE;
-                }
+        match payments.reconcile_on().await {
+            Ok(found) if found.repaired > 0 || found.failed > 0 => {
+                tracing::warn!(
+                    found.read,
+                    found.ours,
+                    found.repaired,
+                    found.failed,
+                    "payments were reconciled"
+                );
             }
+            Ok(_) => {}
             Err(error) => tracing::warn!(%error, "payments could not be reconciled"),
         }
         tokio::select! {

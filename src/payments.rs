@@ -5,13 +5,14 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
+use cqrs_es::Aggregate;
 use jangbu_domain::{
-    Observation, Observed, Order, Payment, PaymentCommand, PaymentError,
+    Observation, Observed, Order, Payment, PaymentCommand, PaymentError, Refunding,
     payment::{ObservedCancellation, PaidFacts},
 };
 use jangbu_events::{
-    AggregateId, ChannelType, Event, Metadata, OrderId, PaymentId, PaymentMeans, RefundReason, Timestamp,
-    personal::PersonalError,
+    AggregateId, ChannelType, Event, Metadata, OrderId, PaymentEvent, PaymentId, PaymentMeans, Recorded, RefundReason,
+    Timestamp, personal::PersonalError,
 };
 use uuid::Uuid;
 
@@ -147,9 +148,9 @@ impl Payments {
     ) -> Result<Committed<Payment>, ExecuteError<PaymentError>> {
         let known = self.executor.load::<Payment>(payment_id).await?;
         envelope.correlation_id = known.state.request().map(|request| request.order_id.uuid());
-        let refund_id = known.state.next_refund_id(payment_id);
         let command = PaymentCommand::RequestRefund {
-            refund_id,
+            payment_id,
+            refund: Refunding::Next,
             amount,
             reason,
         };
@@ -187,7 +188,7 @@ impl Payments {
         envelope.correlation_id = Some(order_id.uuid());
         let command = PaymentCommand::Observe(Box::new(observation));
         let committed = self.executor.execute::<Payment>(payment_id, command, envelope).await?;
-        let events = committed
+        let mut events: Vec<Recorded<Event>> = committed
             .events
             .into_iter()
             .map(|event| {
@@ -195,8 +196,34 @@ impl Payments {
                 event.with(payload)
             })
             .collect();
+        let confirmed =
+            |event: &Recorded<Event>| matches!(event.payload, Event::Payment(PaymentEvent::Confirmed { .. }));
+        if known.money().is_some() && !events.iter().any(confirmed) {
+            // Whoever learnt of the money may have died before the order did: what came after it
+            // must not overtake it there.
+            let stored = self.stored(payment_id).await?;
+            events.splice(0..0, stored.into_iter().filter(confirmed));
+        }
         processes::drive(&self.executor, events, DRIVE).await?;
         Ok(())
+    }
+
+    /// Every event of a payment.
+    async fn stored(&self, payment_id: PaymentId) -> Result<Vec<Recorded<Event>>, LoadError> {
+        let raw = self
+            .executor
+            .log()
+            .stream(Payment::TYPE, &payment_id.to_string(), 0)
+            .await?;
+        let stream = || format!("payment/{payment_id}");
+        let mut events = Vec::with_capacity(raw.len());
+        for raw in raw {
+            events.extend(raw.decode().map_err(|source| LoadError::Undecodable {
+                stream: stream(),
+                source,
+            })?);
+        }
+        Ok(events)
     }
 
     async fn status(
@@ -372,7 +399,39 @@ impl Payments {
     }
 }
 
-/// How far back the regular reconciliation looks: webhooks and the log may both be late.
-pub const RECONCILED_RANGE: TimeDelta = TimeDelta::hours(1);
-/// How often it runs.
+/// How often the regular reconciliation runs.
 pub const RECONCILED_EVERY: Duration = Duration::from_secs(300);
+/// What is read again each time: clocks differ, and a list may lag behind what happened.
+const OVERLAP: TimeDelta = TimeDelta::hours(1);
+/// As far back as PortOne lists by default, and where the first reconciliation begins at the most.
+const FIRST: TimeDelta = TimeDelta::days(1);
+/// The most that is walked after a long outage.
+const LONGEST: TimeDelta = TimeDelta::days(90);
+
+impl Payments {
+    /// One regular reconciliation: goes on from where everything was settled last, however long ago
+    /// that was, and moves on only when everything was settled.
+    pub async fn reconcile_on(&self) -> Result<Reconciled, SettleError> {
+        let db = self.executor.log().pool();
+        let until = self.executor.log().surroundings().now();
+        let settled = sqlx::query_scalar!("select settled_until from reconciliation")
+            .fetch_optional(db)
+            .await
+            .map_err(LoadError::from)?;
+        let from = settled
+            .map_or(until - FIRST, |settled| settled.min(until) - OVERLAP)
+            .max(until - LONGEST);
+        let found = self.reconcile(from, until).await?;
+        if found.failed == 0 {
+            sqlx::query!(
+                "insert into reconciliation (settled_until) values ($1)
+                on conflict (only_one) do update set settled_until = $1",
+                until,
+            )
+            .execute(db)
+            .await
+            .map_err(LoadError::from)?;
+        }
+        Ok(found)
+    }
+}

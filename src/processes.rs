@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use jangbu_domain::{Action, Checkout, command_id};
+use jangbu_domain::{Action, AnyCommand, Checkout, command_id};
 use jangbu_events::{DecodeError, Event, OrderId, Recorded, Timestamp};
 use sqlx::PgPool;
 use tokio::time::Instant;
@@ -76,31 +76,43 @@ pub async fn drive(
     let mut checkout = Checkout::default();
     let mut followed: Vec<Recorded<Event>> = Vec::new();
     let mut news = first;
-    while !news.is_empty() && Instant::now() < until {
-        let mut sends = Vec::new();
+    while !news.is_empty() {
+        // Commands to one aggregate go one after the other: a later one may rest on an earlier one.
+        let mut sends: BTreeMap<String, Vec<Caused<'_>>> = BTreeMap::new();
         for event in &news {
             for action in checkout.react(event) {
                 if let Action::Execute { step, source, command } = action {
-                    sends.push(send(executor, *command, command_id(source, &step), event));
+                    let id = command_id(source, &step);
+                    sends
+                        .entry(dispatch::aggregate(&command))
+                        .or_default()
+                        .push((id, *command, event));
                 }
             }
         }
-        news = join_all(sends)
-            .await
-            .into_iter()
-            .collect::<Result<Vec<_>, _>>()?
-            .concat();
+        let sending = join_all(sends.into_values().map(|sends| async {
+            let mut events = Vec::new();
+            for (id, command, cause) in sends {
+                events.extend(send(executor, command, id, cause).await?);
+            }
+            Ok::<_, SendError>(events)
+        }));
+        // What is given up here is on its way or not: the runner finds out.
+        let Ok(sent) = tokio::time::timeout_at(until, sending).await else {
+            break;
+        };
+        news = sent.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
         followed.extend(news.iter().cloned());
     }
     Ok(followed)
 }
 
-/// One round of the runner: handles up to 500 events that were recorded before `until` and gives
+/// One round of the runner: handles up to 500 events at or below the position `ripe` and gives
 /// how many it saw; 0 means that it has caught up. `epoch` is of the lease it runs under.
-pub async fn round(executor: &Executor, epoch: i64, until: Timestamp) -> Result<usize, RunError> {
+pub async fn round(executor: &Executor, epoch: i64, ripe: i64) -> Result<usize, RunError> {
     let db = executor.log().pool();
     let from = position(db).await?;
-    let (events, through) = read(db, from, until).await?;
+    let (events, through) = read(db, from, ripe).await?;
     if through == from {
         return Ok(0);
     }
@@ -124,7 +136,15 @@ pub async fn round(executor: &Executor, epoch: i64, until: Timestamp) -> Result<
                 }
                 Action::Schedule { timer, due_at } => work.push((order_id, Work::from(timer), due_at)),
                 Action::Refund { payment_id, refund_id } => {
-                    work.push((order_id, Work::Refund { payment_id, refund_id }, event.recorded_at));
+                    work.push((
+                        order_id,
+                        Work::Refund {
+                            payment_id,
+                            refund_id,
+                            cancellation_id: None,
+                        },
+                        event.recorded_at,
+                    ));
                 }
             }
         }
@@ -156,10 +176,13 @@ pub async fn round(executor: &Executor, epoch: i64, until: Timestamp) -> Result<
     Ok(events.len().max(1))
 }
 
+/// A command under its id, and the event that caused it.
+type Caused<'a> = (Uuid, AnyCommand, &'a Recorded<Event>);
+
 /// A command to send, and why.
 struct Send {
     step: String,
-    command: jangbu_domain::AnyCommand,
+    command: AnyCommand,
     cause: Recorded<Event>,
 }
 
@@ -171,17 +194,20 @@ async fn position(db: &PgPool) -> sqlx::Result<i64> {
 }
 
 /// The next events the checkout wants to see, and up to where they are complete.
-async fn read(db: &PgPool, from: i64, until: Timestamp) -> Result<(Vec<Recorded<Event>>, i64), RunError> {
-    let raw = reading::read_types(db, from, until, Checkout::EVENT_TYPES, ROUND).await?;
-    let full = i64::try_from(raw.events.len()).is_ok_and(|read| read == ROUND);
+async fn read(db: &PgPool, from: i64, ripe: i64) -> Result<(Vec<Recorded<Event>>, i64), RunError> {
+    if ripe <= from {
+        return Ok((Vec::new(), from));
+    }
+    let raw = reading::read_types(db, from, ripe, Checkout::EVENT_TYPES, ROUND).await?;
     // A full round may have left more behind its last event; a shorter one has seen everything.
+    let full = i64::try_from(raw.len()).is_ok_and(|read| read == ROUND);
     let through = if full {
-        raw.events.last().map_or(from, |event| event.position)
+        raw.last().map_or(from, |event| event.position)
     } else {
-        raw.through.max(from)
+        ripe
     };
-    let mut events = Vec::with_capacity(raw.events.len());
-    for event in raw.events {
+    let mut events = Vec::with_capacity(raw.len());
+    for event in raw {
         let position = event.position;
         events.extend(
             event

@@ -10,8 +10,9 @@ use crate::config::LogFormat;
 
 /// What is logged without `RUST_LOG`: our own affairs, and of the libraries only what went wrong.
 pub const FILTER: &str = "info,hyper=warn,lapin=warn,sqlx=warn,tower_http=warn";
-/// What is logged instead by commands that say themselves what they do.
-pub const FILTER_QUIET: &str = "warn";
+/// What is logged instead by commands that say themselves what they do. A pool complains of every connection that it
+/// throws away, some of them at the very end, when the private database stops.
+pub const FILTER_QUIET: &str = "warn,sqlx_core::pool=error";
 
 /// How long samples of histograms may wait to be folded.
 const FOLD_EVERY: Duration = Duration::from_secs(5);

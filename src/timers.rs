@@ -5,12 +5,10 @@
 
 mod work;
 
-use std::time::Duration;
-
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 use jangbu_domain::Timer;
-use jangbu_events::{AggregateId, OrderId, PaymentId, Timestamp};
+use jangbu_events::{AggregateId, OrderId, PaymentId, RefundReason, Timestamp};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -19,8 +17,6 @@ pub use self::work::Timers;
 
 /// How long whoever took a timer has for it before another may take it.
 const TAKEN_FOR: TimeDelta = TimeDelta::seconds(120);
-/// Timers taken at once.
-const TAKEN_MAX: i64 = 32;
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,14 +40,36 @@ pub enum Work {
         payment_id: PaymentId,
         /// Which request: PortOne's `Idempotency-Key`.
         refund_id: String,
+        /// PortOne's id of it, once it has begun and is not done.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cancellation_id: Option<String>,
+    },
+    /// Wish again for a refund that the shop owes and PortOne refused.
+    RefundAgain {
+        /// Of which payment.
+        payment_id: PaymentId,
+        /// Why the shop owes it.
+        reason: RefundReason,
+    },
+    /// Close an account number that nobody should pay into any more.
+    CloseAccount {
+        /// Which payment.
+        payment_id: PaymentId,
     },
 }
+
+/// Kinds that are done apart from each other, so that slow ones hold up only their like.
+pub const KINDS: [&[&str]; 2] = [
+    &["order_deadline", "hold_backstop", "close_account"],
+    &["refund", "refund_again"],
+];
 
 impl From<Timer> for Work {
     fn from(timer: Timer) -> Self {
         match timer {
             Timer::OrderDeadline { order_id, payment_id } => Self::OrderDeadline { order_id, payment_id },
             Timer::HoldBackstop { order_id } => Self::HoldBackstop { order_id },
+            Timer::CloseAccount { payment_id, .. } => Self::CloseAccount { payment_id },
         }
     }
 }
@@ -63,14 +81,19 @@ impl Work {
             Self::OrderDeadline { .. } => "order_deadline",
             Self::HoldBackstop { .. } => "hold_backstop",
             Self::Refund { .. } => "refund",
+            Self::RefundAgain { .. } => "refund_again",
+            Self::CloseAccount { .. } => "close_account",
         }
     }
 
     /// The same work of an order has the same timer.
     fn timer_id(&self, order_id: OrderId) -> Uuid {
         let name = match self {
-            Self::OrderDeadline { .. } | Self::HoldBackstop { .. } => self.kind().to_owned(),
             Self::Refund { refund_id, .. } => format!("refund:{refund_id}"),
+            Self::RefundAgain { payment_id, .. } => format!("refund_again:{payment_id}"),
+            Self::OrderDeadline { .. } | Self::HoldBackstop { .. } | Self::CloseAccount { .. } => {
+                self.kind().to_owned()
+            }
         };
         Uuid::new_v5(&order_id.uuid(), name.as_bytes())
     }
@@ -100,6 +123,8 @@ pub enum Done {
         at: Timestamp,
         /// Why.
         why: String,
+        /// What is to be done then, if it is not the same.
+        work: Option<Work>,
     },
 }
 
@@ -120,51 +145,52 @@ pub async fn set(db: &mut PgConnection, order_id: OrderId, work: &Work, due_at: 
 }
 
 impl Timers {
-    /// Takes what is due and does it; gives how many there were.
+    /// Takes what is due and does it; gives how many there were. For tests: a process takes timers
+    /// one by one as it has room ([`Timers::take`]).
     pub async fn round(&self, now: Timestamp) -> sqlx::Result<usize> {
-        let taken = self.take(now).await?;
-        let count = taken.len();
-        join_all(taken.into_iter().map(|timer| async move {
-            let done = self.perform(&timer).await;
-            if let Done::Again { why, .. } = &done {
-                tracing::warn!(
-                    timer = timer.work.kind(),
-                    attempts = timer.attempts,
-                    why,
-                    "a timer is put off"
-                );
-            }
-            self.settle(&timer, done).await
-        }))
-        .await
-        .into_iter()
-        .collect::<sqlx::Result<Vec<()>>>()?;
+        let mut count = 0;
+        for kinds in KINDS {
+            let taken = self.take(now, kinds, 32).await?;
+            count += taken.len();
+            join_all(taken.into_iter().map(|timer| self.carry_out(timer)))
+                .await
+                .into_iter()
+                .collect::<sqlx::Result<Vec<()>>>()?;
+        }
         Ok(count)
     }
 
-    /// How long until the next timer is due, at most `most`.
-    pub async fn next_due(&self, now: Timestamp, most: Duration) -> sqlx::Result<Duration> {
-        let due = sqlx::query_scalar!("select min(due_at) from timers")
-            .fetch_one(self.db())
-            .await?;
-        Ok(due.map_or(most, |due| (due - now).to_std().unwrap_or_default().min(most)))
+    /// Does the work of a timer that was taken, and deletes the timer or puts it off.
+    pub async fn carry_out(&self, timer: Taken) -> sqlx::Result<()> {
+        let done = self.perform(&timer).await;
+        if let Done::Again { why, .. } = &done {
+            tracing::warn!(
+                timer = timer.work.kind(),
+                attempts = timer.attempts,
+                why,
+                "a timer is put off"
+            );
+        }
+        self.settle(&timer, done).await
     }
 
-    async fn take(&self, now: Timestamp) -> sqlx::Result<Vec<Taken>> {
+    /// Takes up to `limit` timers of some kinds that are due.
+    pub async fn take(&self, now: Timestamp, kinds: &[&str], limit: usize) -> sqlx::Result<Vec<Taken>> {
         let until = now + TAKEN_FOR;
         let rows = sqlx::query!(
             "update timers set due_at = $2, attempts = attempts + 1
             where timer_id in (
                 select timer_id from timers
-                where due_at <= $1
+                where due_at <= $1 and kind = any($3)
                 order by due_at
-                limit $3
+                limit $4
                 for update skip locked
             )
             returning timer_id, payload, attempts",
             now,
             until,
-            TAKEN_MAX,
+            kinds as _,
+            i64::try_from(limit).unwrap_or(i64::MAX),
         )
         .fetch_all(self.db())
         .await?;
@@ -198,15 +224,16 @@ impl Timers {
                 .execute(self.db())
                 .await?;
             }
-            Done::Again { at, why } => {
+            Done::Again { at, why, work } => {
                 sqlx::query!(
-                    "update timers set due_at = $4, last_error = $5
+                    "update timers set due_at = $4, last_error = $5, payload = coalesce($6, payload)
                     where timer_id = $1 and due_at = $2 and attempts = $3",
                     timer.timer_id,
                     timer.until,
                     timer.attempts,
                     at,
                     why,
+                    work.map(|work| serde_json::to_value(work).expect("work serialises")),
                 )
                 .execute(self.db())
                 .await?;

@@ -320,7 +320,7 @@ fn revise(change: Change, number: usize, turn: u64) -> ProductCommand {
     ProductCommand::Revise {
         name: Some(name(number, turn)),
         price: all.then(|| Money::won(100_000 + i64::try_from(turn % 100_000).expect("it is small"))),
-        status: all.then(|| statuses[usize::from(turn % 2 == 0)]),
+        status: all.then(|| statuses[usize::from(turn.is_multiple_of(2))]),
     }
 }
 

@@ -56,6 +56,11 @@ impl Database {
         })
     }
 
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its URL, for other programs.
     pub fn url(&self) -> Url {
         let mut url = self.server.clone();

@@ -60,7 +60,7 @@ impl Limit {
                 unique (aggregate_type, aggregate_id, sequence)
             )";
         database.pool.execute(table).await?;
-        let directory = std::env::temp_dir().join(database.url().path().trim_start_matches('/'));
+        let directory = std::env::temp_dir().join(database.name());
         tokio::fs::create_dir(&directory).await?;
         let run = self.pgbench(database, measured, &directory).await;
         tokio::fs::remove_dir_all(&directory).await?;

@@ -1,7 +1,6 @@
 //! Child processes of the built program, and what processes take of the machine.
 
 use std::{
-    ffi::OsStr,
     net::SocketAddr,
     path::Path,
     process::{ExitStatus, Stdio},
@@ -133,19 +132,31 @@ pub fn own_cpu() -> anyhow::Result<Duration> {
     Ok(Stat::read("self")?.own)
 }
 
-/// What all processes of this name have taken together, ended children included: all that this machine's PostgreSQL
-/// or RabbitMQ did, for whomever.
+/// What PostgreSQL's backends of one database have taken; they have its name in their title.
+pub fn cpu_of_backends(database: &str) -> Duration {
+    cpu_of(|_, title| title.starts_with("postgres:") && title.contains(database))
+}
+
+/// What all processes of this name have taken, for whomever.
 pub fn cpu_of_all(name: &str) -> Duration {
+    cpu_of(|stat, _| stat.name == name)
+}
+
+/// What those processes have taken that `wanted` picks by their numbers and title.
+fn cpu_of(wanted: impl Fn(&Stat, &str) -> bool) -> Duration {
     let Ok(processes) = std::fs::read_dir("/proc") else {
         return Duration::ZERO;
     };
-    let is_number = |name: &OsStr| name.to_string_lossy().bytes().all(|b| b.is_ascii_digit());
     processes
-        .filter_map(|entry| Some(entry.ok()?.file_name()))
-        .filter(|entry| is_number(entry))
-        .filter_map(|entry| Stat::read(&entry.to_string_lossy()).ok())
-        .filter(|stat| stat.name == name)
-        .map(|stat| stat.own + stat.ended_children)
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.bytes().all(|b| b.is_ascii_digit()))
+        .filter_map(|pid| {
+            // It may have ended meanwhile.
+            let title = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+            Some((Stat::read(&pid).ok()?, title))
+        })
+        .filter(|(stat, title)| wanted(stat, &String::from_utf8_lossy(title)))
+        .map(|(stat, _)| stat.own)
         .sum()
 }
 
@@ -153,7 +164,6 @@ pub fn cpu_of_all(name: &str) -> Duration {
 struct Stat {
     name: String,
     own: Duration,
-    ended_children: Duration,
 }
 
 impl Stat {
@@ -161,20 +171,19 @@ impl Stat {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let (head, rest) = stat.rsplit_once(')').context("a process has a name")?;
         let (_, name) = head.split_once('(').context("a process has a name")?;
-        // Fields 14 to 17 of proc(5), counted from 1; `rest` begins with the third.
+        // Fields 14 and 15 of proc(5), counted from 1; `rest` begins with the third.
         let ticks: Vec<u32> = rest
             .split_whitespace()
             .skip(11)
-            .take(4)
+            .take(2)
             .filter_map(|field| field.parse().ok())
             .collect();
-        let &[user, system, children_user, children_system] = ticks.as_slice() else {
+        let &[user, system] = ticks.as_slice() else {
             anyhow::bail!("a process has times");
         };
         Ok(Self {
             name: name.to_owned(),
             own: TICK * (user + system),
-            ended_children: TICK * (children_user + children_system),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! A whole shop for one measurement: a database, PortOne's simulator and one or more `serve`, each a process of its
 //! own, with every role in each.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt::Write as _, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use jangbu::clock::Surroundings;
@@ -55,7 +55,7 @@ impl Shop {
     /// Starts all of it.
     pub async fn open(surroundings: &Surroundings, set_up: SetUp) -> anyhow::Result<Self> {
         let database = Database::create(surroundings).await?;
-        let directory = std::env::temp_dir().join(database.url().path().trim_start_matches('/'));
+        let directory = std::env::temp_dir().join(database.name());
         tokio::fs::create_dir(&directory).await?;
         let mut addresses = Vec::new();
         for _ in 0..=set_up.serves {
@@ -129,10 +129,8 @@ impl Shop {
     pub async fn offer(&self, count: usize, quantity: u32) -> anyhow::Result<()> {
         let mut rows = String::from("sku,name,category,price_krw\n");
         for number in 0..count {
-            rows.push_str(&format!(
-                "SKU-{number},골프공 {number}호,골프공,{}\n",
-                1_000 + 10 * number
-            ));
+            let price = 1_000 + 10 * number;
+            writeln!(rows, "SKU-{number},골프공 {number}호,골프공,{price}").expect("a string takes everything");
         }
         let file = self.directory.join("products.csv");
         tokio::fs::write(&file, rows).await?;

@@ -263,7 +263,7 @@ impl Taken {
         Ok(Self {
             serve: shop.serves[0].usage()?,
             sandbox: shop.sandbox.usage()?,
-            postgres: process::cpu_of_all("postgres"),
+            postgres: process::cpu_of_backends(shop.database.name()),
             rabbitmq: process::cpu_of_all("beam.smp"),
             own: process::own_cpu()?,
         })

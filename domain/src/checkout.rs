@@ -30,6 +30,9 @@ use crate::{CartCommand, OrderCommand, PaymentCommand, StockCommand, order_name}
 pub const BACKSTOP: chrono::TimeDelta = chrono::TimeDelta::hours(24);
 /// How long after a virtual account's end a deposit may still be on its way to us (PROTOCOL A8).
 pub const ACCOUNT_SLACK: chrono::TimeDelta = chrono::TimeDelta::minutes(10);
+/// How long at most stock is held for a virtual account, whatever its own end: that one is set in the
+/// buyer's browser.
+pub const ACCOUNT_LIFETIME_MAX: chrono::TimeDelta = chrono::TimeDelta::days(3);
 /// How long a virtual account lasts whose end PortOne does not tell.
 pub const ACCOUNT_LIFETIME: chrono::TimeDelta = chrono::TimeDelta::hours(24);
 
@@ -119,6 +122,14 @@ pub enum Timer {
         /// Which order.
         order_id: OrderId,
         /// The payment it waits for.
+        payment_id: PaymentId,
+    },
+    /// An account number that the buyer may still have is closed: what is paid into it now would have
+    /// to go back, and a bank transfer needs an account to go back to.
+    CloseAccount {
+        /// Of which order.
+        order_id: OrderId,
+        /// Which payment.
         payment_id: PaymentId,
     },
     /// Whatever the order still holds is an alarm.

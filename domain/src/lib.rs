@@ -25,7 +25,7 @@ pub use cart::{Cart, CartCommand, CartError};
 pub use checkout::{Action, AnyCommand, Checkout, Timer, command_id};
 pub use order::{Order, OrderCommand, OrderError};
 pub use order_name::order_name;
-pub use payment::{Observation, Observed, Payment, PaymentCommand, PaymentError, refund_id};
+pub use payment::{Observation, Observed, Payment, PaymentCommand, PaymentError, Refunding, refund_id};
 pub use pricing::{PricingError, line_total, totals};
 pub use product::{Product, ProductCommand, ProductError, ProductStatus};
 pub use stock_item::{StockCommand, StockError, StockItem};

@@ -42,9 +42,10 @@ pub enum PaymentCommand {
     Observe(Box<Observation>),
     /// Give money back. Nothing left, or a request under way for all that is left, makes no event.
     RequestRefund {
-        /// [`refund_id`]; becomes the `Idempotency-Key` at PortOne, so one that was used before
-        /// makes no event.
-        refund_id: String,
+        /// Whose money goes back: its refunds are named after it.
+        payment_id: PaymentId,
+        /// Which of its refunds this is.
+        refund: Refunding,
         /// How much, in the smallest unit of the payment's currency; `None` is all that is left.
         amount: Option<i64>,
         /// Why.
@@ -59,6 +60,16 @@ pub enum PaymentCommand {
         /// The PG's code, if told.
         pg_code: Option<String>,
     },
+}
+
+/// Which refund of a payment is wished for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refunding {
+    /// The one refund of money that the order could not take; wished for again it makes no event.
+    Rejection,
+    /// Another one, by whoever runs the shop, or after PortOne refused one. Its id is drawn when it
+    /// is decided, so that of two at once the second is told that the first is under way.
+    Next,
 }
 
 /// A payment as re-read from PortOne (PROTOCOL A5).
@@ -220,10 +231,11 @@ impl Decide for Payment {
             }),
             PaymentCommand::Observe(observation) => self.observe(observation),
             PaymentCommand::RequestRefund {
-                refund_id,
+                payment_id,
+                refund,
                 amount,
                 reason,
-            } => self.request_refund(refund_id, *amount, *reason),
+            } => self.request_refund(*payment_id, *refund, *amount, *reason),
             PaymentCommand::RecordRefundFailure {
                 refund_id,
                 code,
@@ -260,15 +272,19 @@ impl Payment {
 
     fn request_refund(
         &self,
-        refund_id: &str,
+        payment_id: PaymentId,
+        refund: Refunding,
         amount: Option<i64>,
         reason: RefundReason,
     ) -> Result<Vec<PaymentEvent>, PaymentError> {
         let request = self.request().ok_or(PaymentError::NotRequested)?;
         let (received, returned) = self.money().ok_or(PaymentError::NotPaid)?;
         let left = self.refundable();
-        let covered = returned.open.as_ref().is_some_and(|open| open.outstanding >= left);
-        if left <= 0 || covered || returned.requested.contains(refund_id) {
+        let refund_id = match refund {
+            Refunding::Rejection => refund_id(payment_id, 0),
+            Refunding::Next => self.next_refund_id(payment_id),
+        };
+        if left <= 0 || returned.requested.contains(&refund_id) {
             return Ok(Vec::new());
         }
         let amount = amount.unwrap_or(left);
@@ -278,14 +294,18 @@ impl Payment {
         if amount > left {
             return Err(PaymentError::ExceedsRefundable { left });
         }
-        if returned.open.is_some() {
-            return Err(PaymentError::RefundInProgress);
+        if let Some(open) = &returned.open {
+            // All that is left is on its way already: a rejection has nothing to add.
+            return match refund {
+                Refunding::Rejection if open.outstanding >= left => Ok(Vec::new()),
+                Refunding::Rejection | Refunding::Next => Err(PaymentError::RefundInProgress),
+            };
         }
         Ok(vec![PaymentEvent::CancellationRequested {
             order_id: request.order_id,
-            refund_id: refund_id.to_owned(),
+            refund_id,
             amount,
-            tax_free: request.tax_free_share(amount, left, &returned.cancellations),
+            tax_free: received.tax_free_share(amount, left, &returned.cancellations),
             currency: received.currency.clone(),
             cancellable: left,
             reason,

@@ -85,6 +85,8 @@ pub enum PaymentEvent {
         paid_amount: i64,
         /// ISO 4217 code in PortOne's words.
         paid_currency: String,
+        /// The part of `paid_amount` that carries no VAT.
+        tax_free: i64,
         /// When, by PortOne's clock.
         paid_at: Timestamp,
         /// How it came.

@@ -274,6 +274,7 @@ fn payment_events() -> Vec<PaymentEvent> {
             due: Money::won(39_000),
             paid_amount: 38_999,
             paid_currency: "KRW".to_owned(),
+            tax_free: 0,
             paid_at: moment(),
             means: means(),
         },

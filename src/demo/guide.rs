@@ -12,11 +12,11 @@ pub(super) fn print(screen: &Screen, addresses: &Addresses, token: &str, today: 
     screen.fact("결제창", "window", &format!("{sandbox}/"));
 
     screen.heading("관리자 토큰", "Admin token, good for 24 hours");
-    screen.line(token);
+    Screen::line(token);
 
     screen.heading("직접 해 보기", "Buy something yourself: paste this into bash");
     for line in purchase(addresses, token, today) {
-        screen.line(&line);
+        Screen::line(&line);
     }
 }
 

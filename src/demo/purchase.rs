@@ -124,7 +124,7 @@ impl<'a> Buyer<'a> {
         screen.step("상품 보기", "Browse");
         let products = self.list(screen, "/api/v1/products?limit=20", false).await?;
         for product in array(&products, "/data") {
-            screen.line(&format!(
+            Screen::line(&format!(
                 "     {} {} {:>12}   재고 {}",
                 padded(&text(product, "/sku")?, 14),
                 padded(&text(product, "/name")?, 28),
@@ -163,7 +163,7 @@ impl<'a> Buyer<'a> {
         screen.step("이제 보이는 것", "What everyone sees now");
         let products = self.list(screen, "/api/v1/products?limit=20", false).await?;
         for ((sku, _), before) in LINES.iter().zip(before) {
-            screen.line(&format!(
+            Screen::line(&format!(
                 "     {} 재고 stock {before} -> {}",
                 padded(sku, 14),
                 available(&products, sku)?
@@ -174,7 +174,7 @@ impl<'a> Buyer<'a> {
             .iter()
             .find(|order| order.pointer("/number").and_then(Value::as_str) == Some(order_number))
             .ok_or(DemoError::Incomplete("the order among the orders"))?;
-        screen.line(&format!(
+        Screen::line(&format!(
             "     {order_number}  {}  {}",
             text(ours, "/status")?,
             won(number(ours, "/total/amount")?)
@@ -182,14 +182,14 @@ impl<'a> Buyer<'a> {
         let path = format!("/api/v1/admin/sales?from={today}&to={today}&by=product");
         let sales = self.list(screen, &path, true).await?;
         for row in array(&sales, "/data") {
-            screen.line(&format!(
+            Screen::line(&format!(
                 "     {} 판매 sold {}, {}",
                 padded(&text(row, "/sku")?, 14),
                 number(row, "/units")?,
                 won(number(row, "/net")?)
             ));
         }
-        screen.line(&format!(
+        Screen::line(&format!(
             "     {} {} 주문 orders, {}",
             padded("오늘 today", 14),
             number(&sales, "/total/orders")?,

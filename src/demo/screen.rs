@@ -39,45 +39,48 @@ impl Screen {
         }
     }
 
-    pub(super) fn line(&self, text: &str) {
+    pub(super) fn line(text: &str) {
         let mut out = std::io::stdout().lock();
         // Whoever closed the pipe does not want to read it.
         let _ = writeln!(out, "{text}").and_then(|()| out.flush());
     }
 
     pub(super) fn title(&self, korean: &str, english: &str) {
-        self.line(&self.painted("1", &format!("{korean} · {english}")));
+        Self::line(&self.painted("1", &format!("{korean} · {english}")));
     }
 
     /// A new part, numbered from 0: the start comes before the first step of a buyer.
     pub(super) fn step(&mut self, korean: &str, english: &str) {
-        self.line("");
+        Self::line("");
         let number = self.steps;
-        self.line(&self.painted("1;36", &format!("{number}  {korean} · {english}")));
+        Self::line(&self.painted("1;36", &format!("{number}  {korean} · {english}")));
         self.steps += 1;
     }
 
     /// A heading without a number.
     pub(super) fn heading(&self, korean: &str, english: &str) {
-        self.line("");
-        self.line(&self.painted("1;36", &format!("{korean} · {english}")));
+        Self::line("");
+        Self::line(&self.painted("1;36", &format!("{korean} · {english}")));
     }
 
     pub(super) fn fact(&self, korean: &str, english: &str, value: &str) {
-        self.line(&format!("   {} {value}", padded(&format!("{korean} {english}"), 20)));
+        Self::line(&format!(
+            "   {} {value}",
+            self.painted("36", &padded(&format!("{korean} {english}"), 20))
+        ));
     }
 
     pub(super) fn note(&self, text: &str) {
-        self.line(&self.painted("2", &format!("   {text}")));
+        Self::line(&self.painted("2", &format!("   {text}")));
     }
 
     /// A call and how it was answered.
     pub(super) fn call(&self, call: &str, status: u16) {
-        self.line(&format!("   {call} {}", self.painted("32", &format!("-> {status}"))));
+        Self::line(&format!("   {call} {}", self.painted("32", &format!("-> {status}"))));
     }
 
     pub(super) fn good(&self, text: &str) {
-        self.line(&self.painted("1;32", text));
+        Self::line(&self.painted("1;32", text));
     }
 
     /// `#31  22:13:05  order.placed  ord_…5d6e7f80`, in Korean time.
@@ -86,7 +89,7 @@ impl Screen {
         let mut line = format!("   {} ", self.painted("2", &format!("#{:<5} {at}", event.position)));
         let kind = padded(&event.payload.event_type, 28);
         write!(line, " {} {}", self.painted("33", &kind), short(&event.aggregate_id)).expect("a string takes text");
-        self.line(&line);
+        Self::line(&line);
     }
 }
 

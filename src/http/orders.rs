@@ -270,6 +270,15 @@ pub async fn refund<B>(
     let Some(payment_id) = whole.payment_id() else {
         return Err(Code::PaymentNotPaid.into());
     };
+    if let Some(expected) = command.if_match
+        && expected != whole.order.sequence
+        && command.done_before(app).await?.is_none()
+    {
+        return Err(ExecuteError::<OrderError>::Stale {
+            current: whole.order.sequence,
+        }
+        .into());
+    }
     let envelope = crate::executor::CommandEnvelope {
         // `If-Match` speaks of the order, not of the payment.
         expected_sequence: None,

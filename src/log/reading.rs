@@ -154,32 +154,14 @@ pub async fn streams(db: &PgPool, aggregate_type: &str, known: &[(String, i64)])
     events(rows)
 }
 
-/// Events of some types, and up to where they are complete.
-pub struct ReadTypes {
-    /// In position order.
-    pub events: Vec<RawEvent>,
-    /// The last position recorded before the moment asked for, whatever its type.
-    pub through: i64,
-}
-
-/// Up to `limit` events of some types after a position that were recorded before a moment.
+/// Up to `limit` events of some types in `(after, through]`, in position order.
 pub async fn read_types(
     db: &PgPool,
     after: i64,
-    until: Timestamp,
+    through: i64,
     types: &[&str],
     limit: i64,
-) -> sqlx::Result<ReadTypes> {
-    // Times do not run backwards along positions, so the moment is a position. Looked up first: all
-    // events up to it are there for the second read.
-    let through = sqlx::query_scalar!(
-        "select position from events where position > $1 and recorded_at <= $2 order by position desc limit 1",
-        after,
-        until,
-    )
-    .fetch_optional(db)
-    .await?
-    .unwrap_or(after);
+) -> sqlx::Result<Vec<RawEvent>> {
     let rows = sqlx::query_as!(
         Row,
         r#"select position, slot, store_id, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version,
@@ -196,8 +178,5 @@ pub async fn read_types(
     )
     .fetch_all(db)
     .await?;
-    Ok(ReadTypes {
-        events: events(rows)?,
-        through,
-    })
+    events(rows)
 }

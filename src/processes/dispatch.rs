@@ -6,7 +6,7 @@ use jangbu_domain::{AnyCommand, Cart, Checkout, Decide, Order, Payment, StockIte
 use jangbu_events::{AggregateId, Event, Recorded};
 use uuid::Uuid;
 
-use crate::executor::{CommandEnvelope, Committed, ExecuteError, Executor};
+use crate::executor::{CommandEnvelope, Committed, ExecuteError, Executor, LoadError};
 
 /// Tries of a command that nobody can be told of a conflict.
 const TRIES: u32 = 100;
@@ -23,6 +23,16 @@ impl SendError {
     /// Whether the same command may go through later.
     pub const fn may_pass(&self) -> bool {
         self.may_pass
+    }
+}
+
+/// Which aggregate a command is for: `order/ord_…`.
+pub fn aggregate(command: &AnyCommand) -> String {
+    match command {
+        AnyCommand::Cart(id, _) => format!("cart/{id}"),
+        AnyCommand::Order(id, _) => format!("order/{id}"),
+        AnyCommand::Payment(id, _) => format!("payment/{id}"),
+        AnyCommand::Stock(id, _) => format!("stock_item/{id}"),
     }
 }
 
@@ -62,13 +72,21 @@ fn events<A: Decide>(result: Result<Committed<A>, ExecuteError<A::Error>>) -> Re
             })
             .collect()),
         Err(error) => {
-            let may_pass = matches!(
-                error,
-                ExecuteError::Conflict { .. }
-                    | ExecuteError::Busy
-                    | ExecuteError::OutcomeUnknown
-                    | ExecuteError::Load(crate::executor::LoadError::Unavailable(_))
+            // A row that cannot be read as it stands will not be readable later either.
+            let unreadable = matches!(
+                &error,
+                ExecuteError::Load(LoadError::Unavailable(
+                    sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }
+                ))
             );
+            let may_pass = !unreadable
+                && matches!(
+                    error,
+                    ExecuteError::Conflict { .. }
+                        | ExecuteError::Busy
+                        | ExecuteError::OutcomeUnknown
+                        | ExecuteError::Load(LoadError::Unavailable(_))
+                );
             Err(SendError {
                 reason: format!("{}: {error}", A::TYPE),
                 may_pass,

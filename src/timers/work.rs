@@ -3,22 +3,34 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use jangbu_domain::{Order, OrderCommand, Payment, PaymentCommand, StockItem, order::OrderStatus};
+use jangbu_domain::{Order, OrderCommand, Payment, PaymentCommand, StockItem, order::OrderStatus, payment::OpenRefund};
 use jangbu_events::{AggregateId, Metadata, OrderId, PaymentId, RefundReason, Timestamp};
 use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{Done, Taken, Work};
 use crate::{
-    executor::CommandEnvelope,
+    clock::Surroundings,
+    executor::{CommandEnvelope, ExecuteError, LoadError},
     payments::{Payments, SettleError},
-    portone::{CancelError, CancelRequest, CancellationStatus, IdempotencyKey, PaymentStatus, Requester},
+    portone::{
+        CancelError, CancelRequest, CancellationStatus, IdempotencyKey, PaymentStatus, Requester, VirtualAccountClosure,
+    },
 };
 
 /// How often an order's deadline is put off because PortOne does not say how its payment stands.
 const DEADLINE_TRIES: i32 = 30;
+/// How often it is put off for the runner to extend it to a virtual account's own end.
+const EXTENSION_TRIES: i32 = 6;
+/// How often an account number is tried to be closed.
+const CLOSE_TRIES: i32 = 30;
+/// When a refund that the shop owes is wished for again after PortOne refused it, by how often it
+/// has been; card companies have nights of maintenance.
+const REFUND_AGAIN: [TimeDelta; 3] = [TimeDelta::hours(1), TimeDelta::hours(6), TimeDelta::hours(24)];
 /// How long PortOne remembers an `Idempotency-Key`, with a margin (PROTOCOL A2: 3 hours).
 const KEY_LIVES: TimeDelta = TimeDelta::minutes(170);
+/// How long closing an account number may take.
+const CLOSE_WITHIN: Duration = Duration::from_secs(20);
 /// How long one refund may take to be answered; card companies are slow.
 const CANCEL_WITHIN: Duration = Duration::from_secs(90);
 
@@ -47,7 +59,16 @@ impl Timers {
         let done = match &timer.work {
             Work::OrderDeadline { order_id, payment_id } => self.deadline(timer, *order_id, *payment_id).await,
             Work::HoldBackstop { order_id } => self.backstop(*order_id).await,
-            Work::Refund { payment_id, refund_id } => self.refund(timer, *payment_id, refund_id).await,
+            Work::Refund {
+                payment_id,
+                refund_id,
+                cancellation_id,
+            } => {
+                self.refund(timer, *payment_id, refund_id, cancellation_id.as_deref())
+                    .await
+            }
+            Work::RefundAgain { payment_id, reason } => self.refund_again(timer, *payment_id, *reason).await,
+            Work::CloseAccount { payment_id } => self.close_account(timer, *payment_id).await,
         };
         done.unwrap_or_else(|error| self.again(TimeDelta::seconds(10), &error))
     }
@@ -56,7 +77,13 @@ impl Timers {
         Done::Again {
             at: self.now() + after,
             why: why.to_string(),
+            work: None,
         }
+    }
+
+    /// Clock and ids.
+    pub fn surroundings(&self) -> &Surroundings {
+        self.payments.executor().log().surroundings()
     }
 
     /// The order's time is up: its payment decides, and PortOne's word on it.
@@ -81,7 +108,7 @@ impl Timers {
                     }
                     // The runner is about to extend the deadline to the account's own.
                     Some(PaymentStatus::VirtualAccountIssued)
-                        if account_end.is_some_and(|end| now < end) && timer.attempts < DEADLINE_TRIES =>
+                        if account_end.is_none_or(|end| now < end) && timer.attempts < EXTENSION_TRIES =>
                     {
                         return Ok(self.again(TimeDelta::seconds(10), &"a virtual account was issued"));
                     }
@@ -127,36 +154,58 @@ impl Timers {
         Ok(self.again(TimeDelta::days(1), &"stock is still held"))
     }
 
-    /// Asks PortOne to give money back. A lost answer is resolved by asking again under the same
-    /// key, and once that key may be forgotten, by reading alone: never by guessing.
-    async fn refund(&self, timer: &Taken, payment_id: PaymentId, refund_id: &str) -> Result<Done, SettleError> {
-        let executor = self.payments.executor();
+    /// Asks PortOne to give money back. A lost answer is resolved by reading the payment and by asking
+    /// again under the same key; PortOne's own compare-and-set keeps money from going back twice even
+    /// after it has forgotten the key.
+    async fn refund(
+        &self,
+        timer: &Taken,
+        payment_id: PaymentId,
+        refund_id: &str,
+        cancellation_id: Option<&str>,
+    ) -> Result<Done, SettleError> {
         let shop = self.payments.shop().ok_or(SettleError::NotConfigured)?;
-        if timer.attempts > 1 {
-            // It may have been carried out, or refused, since we last asked.
-            self.payments.settle(payment_id, system("timer")).await?;
-        }
-        let payment = executor.load::<Payment>(payment_id).await?;
-        let open = payment.state.money().and_then(|(_, returned)| returned.open.as_ref());
-        let Some(open) = open.filter(|open| open.refund_id == refund_id) else {
+        // It may have been carried out, or refused, since it was wished for.
+        let Some(settled) = self.payments.settle(payment_id, system("timer")).await? else {
+            return Ok(Done::Finished);
+        };
+        let Some(open) = open_refund(&settled.payment.state, refund_id) else {
             return Ok(Done::Finished);
         };
         let pause = TimeDelta::seconds(i64::from(timer.attempts.clamp(1, 60)) * 10);
-        if self
-            .requested_at(payment_id, refund_id)
-            .await?
-            .is_none_or(|at| self.now() - at > KEY_LIVES)
-        {
-            tracing::error!(payment.id = %payment_id, refund_id, "a refund is still not done after three hours");
-            metrics::counter!("jangbu_refunds_overdue").increment(1);
-            return Ok(self.again(TimeDelta::minutes(10), &"the refund is overdue"));
+        let Some(seen) = &settled.seen else {
+            return Ok(self.again(pause, &"PortOne does not know the payment"));
+        };
+        if let Some(id) = cancellation_id {
+            let begun = seen.cancellations.iter().find(|one| one.id == id).map(|one| one.status);
+            return match begun {
+                Some(CancellationStatus::Failed) => {
+                    self.failed(timer, settled.order_id, payment_id, open, "FAILED".to_owned(), None)
+                        .await
+                }
+                _ => Ok(self.under_way(pause, payment_id, refund_id, id)),
+            };
         }
+        let asked_at = self.requested_at(payment_id, refund_id).await?;
+        if asked_at.is_none_or(|at| self.now() - at > KEY_LIVES) {
+            // The key may be forgotten: look before asking.
+            let pending = seen
+                .cancellations
+                .iter()
+                .any(|one| !matches!(one.status, CancellationStatus::Succeeded | CancellationStatus::Failed));
+            metrics::counter!("jangbu_refunds_overdue").increment(1);
+            tracing::error!(payment.id = %payment_id, refund_id, pending, "a refund is still not done after three hours");
+            if pending || seen.amount.cancellable() != open.cancellable {
+                return Ok(self.again(TimeDelta::minutes(10), &"the refund is overdue"));
+            }
+        }
+        let customer = open.reason == RefundReason::Customer;
         let request = CancelRequest {
             amount: open.amount,
             tax_free_amount: open.tax_free,
             reason: reason_text(open.reason).to_owned(),
             current_cancellable_amount: open.cancellable,
-            requester: Some(if open.reason == RefundReason::Customer {
+            requester: Some(if customer {
                 Requester::Customer
             } else {
                 Requester::Admin
@@ -165,53 +214,139 @@ impl Timers {
             idempotency_key: IdempotencyKey::parse(refund_id).expect("refund ids are idempotency keys"),
         };
         match shop.client.cancel(&payment_id.portone(), &request, CANCEL_WITHIN).await {
-            Ok(cancellation) if cancellation.status == CancellationStatus::Failed => {
-                self.failed(timer, payment_id, refund_id, "FAILED".to_owned(), None)
-                    .await
-            }
-            Ok(cancellation) => {
-                // The payment itself says what went back, in the words every other reader will see.
-                self.payments.settle(payment_id, system("timer")).await?;
-                Ok(if cancellation.status == CancellationStatus::Succeeded {
-                    Done::Finished
-                } else {
-                    self.again(pause.max(TimeDelta::minutes(1)), &"the refund is under way")
-                })
-            }
+            Ok(cancellation) => match cancellation.status {
+                CancellationStatus::Failed => {
+                    self.failed(timer, settled.order_id, payment_id, open, "FAILED".to_owned(), None)
+                        .await
+                }
+                CancellationStatus::Succeeded => {
+                    // The payment itself says what went back, in the words every other reader sees.
+                    let settled = self.payments.settle(payment_id, system("timer")).await?;
+                    let still_open =
+                        settled.is_some_and(|settled| open_refund(&settled.payment.state, refund_id).is_some());
+                    Ok(if still_open {
+                        self.again(pause, &"PortOne does not show it yet")
+                    } else {
+                        Done::Finished
+                    })
+                }
+                _ => Ok(self.under_way(pause, payment_id, refund_id, &cancellation.id)),
+            },
             Err(CancelError::Refused(refusal)) => {
                 // Somebody else may have given it back: then there is nothing to complain of.
                 self.payments.settle(payment_id, system("timer")).await?;
                 let pg_code = refusal.pg.map(|pg| pg.code);
-                self.failed(timer, payment_id, refund_id, refusal.kind.to_owned(), pg_code)
-                    .await
+                self.failed(
+                    timer,
+                    settled.order_id,
+                    payment_id,
+                    open,
+                    refusal.kind.to_owned(),
+                    pg_code,
+                )
+                .await
             }
             Err(error @ (CancelError::Unauthorized | CancelError::OutcomeUnknown(_))) => Ok(self.again(pause, &error)),
         }
     }
 
-    /// Records that PortOne refused; a request that was fulfilled meanwhile is left as it is.
+    /// The bank takes its time over it.
+    fn under_way(&self, pause: TimeDelta, payment_id: PaymentId, refund_id: &str, cancellation_id: &str) -> Done {
+        Done::Again {
+            at: self.now() + pause.max(TimeDelta::minutes(1)),
+            why: "the refund is under way".to_owned(),
+            work: Some(Work::Refund {
+                payment_id,
+                refund_id: refund_id.to_owned(),
+                cancellation_id: Some(cancellation_id.to_owned()),
+            }),
+        }
+    }
+
+    /// Records that PortOne refused; a request that was fulfilled meanwhile is left as it is. What the
+    /// shop owes is wished for again later.
     async fn failed(
         &self,
         timer: &Taken,
+        order_id: OrderId,
         payment_id: PaymentId,
-        refund_id: &str,
+        open: &OpenRefund,
         code: String,
         pg_code: Option<String>,
     ) -> Result<Done, SettleError> {
         let now = self.now();
-        tracing::error!(payment.id = %payment_id, refund_id, code, "PortOne refused a refund");
+        tracing::error!(payment.id = %payment_id, open.refund_id, code, "PortOne refused a refund");
         metrics::counter!("jangbu_refunds_refused").increment(1);
-        let envelope = CommandEnvelope::new(step_id(timer, now), system("timer"), now);
+        let mut envelope = CommandEnvelope::new(step_id(timer, now), system("timer"), now);
+        envelope.correlation_id = Some(order_id.uuid());
         let command = PaymentCommand::RecordRefundFailure {
-            refund_id: refund_id.to_owned(),
+            refund_id: open.refund_id.clone(),
             code,
             pg_code,
         };
-        self.payments
-            .executor()
-            .execute::<Payment>(payment_id, command, envelope)
-            .await?;
+        let executor = self.payments.executor();
+        let committed = executor.execute::<Payment>(payment_id, command, envelope).await?;
+        let owed = !matches!(open.reason, RefundReason::Operator | RefundReason::Customer);
+        let asked = committed
+            .state
+            .money()
+            .map_or(0, |(_, returned)| returned.requested.len());
+        if let Some(wait) = REFUND_AGAIN
+            .get(asked.saturating_sub(1))
+            .filter(|_| owed && !committed.events.is_empty())
+        {
+            let mut db = self.db().acquire().await.map_err(LoadError::from)?;
+            let work = Work::RefundAgain {
+                payment_id,
+                reason: open.reason,
+            };
+            super::set(&mut db, order_id, &work, now + *wait)
+                .await
+                .map_err(LoadError::from)?;
+        }
         Ok(Done::Finished)
+    }
+
+    /// Wishes again for a refund that PortOne refused, unless the money has gone back since.
+    async fn refund_again(
+        &self,
+        timer: &Taken,
+        payment_id: PaymentId,
+        reason: RefundReason,
+    ) -> Result<Done, SettleError> {
+        self.payments.settle(payment_id, system("timer")).await?;
+        let now = self.now();
+        let envelope = CommandEnvelope::new(step_id(timer, now), system("timer"), now);
+        match self.payments.refund(payment_id, None, reason, envelope).await {
+            // An operator was faster.
+            Ok(_) | Err(ExecuteError::Refused(_)) => Ok(Done::Finished),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Closes the account number of an order that came to nothing. If the money came in this moment,
+    /// it is learnt here and goes back.
+    async fn close_account(&self, timer: &Taken, payment_id: PaymentId) -> Result<Done, SettleError> {
+        let payment = self.payments.executor().load::<Payment>(payment_id).await?;
+        let (Some(shop), Some(_)) = (self.payments.shop(), payment.state.account()) else {
+            return Ok(Done::Finished);
+        };
+        match shop
+            .client
+            .close_virtual_account(&payment_id.portone(), CLOSE_WITHIN)
+            .await
+        {
+            Ok(VirtualAccountClosure::Closed(_)) => Ok(Done::Finished),
+            Ok(VirtualAccountClosure::NotWaiting) => {
+                self.payments.settle(payment_id, system("timer")).await?;
+                Ok(Done::Finished)
+            }
+            Err(error) if timer.attempts < CLOSE_TRIES => Ok(self.again(TimeDelta::minutes(1), &error)),
+            Err(error) => {
+                tracing::error!(payment.id = %payment_id, %error, "an account number could not be closed");
+                Ok(Done::Finished)
+            }
+        }
     }
 
     /// When the refund was first wished for.
@@ -223,11 +358,14 @@ impl Timers {
             payment_id.to_string(),
             refund_id,
         );
-        Ok(requested
-            .fetch_optional(self.db())
-            .await
-            .map_err(crate::executor::LoadError::from)?)
+        Ok(requested.fetch_optional(self.db()).await.map_err(LoadError::from)?)
     }
+}
+
+/// The refund of this id, while it is under way.
+fn open_refund<'a>(payment: &'a Payment, refund_id: &str) -> Option<&'a OpenRefund> {
+    let (_, returned) = payment.money()?;
+    returned.open.as_ref().filter(|open| open.refund_id == refund_id)
 }
 
 /// What a deadline means for an order: `None` if its time is really up.
@@ -239,6 +377,7 @@ fn waits_longer(order: &Order, now: Timestamp) -> Option<Done> {
     (now < at).then(|| Done::Again {
         at,
         why: "the order has longer".to_owned(),
+        work: None,
     })
 }
 

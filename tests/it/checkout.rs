@@ -1,9 +1,10 @@
 //! From a cart to a sale, and every way it can come to nothing.
 
 use chrono::TimeDelta;
+use futures_util::StreamExt as _;
 use jangbu::checkout::CheckoutError;
 use jangbu_domain::{Cart, order::OrderStatus, payment::PaymentStatus};
-use jangbu_events::{CartId, OrderId, PaymentId};
+use jangbu_events::{CartId, OrderId, PaymentId, RefundReason};
 use serde_json::json;
 
 use crate::shop::{Shop, nothing, request};
@@ -118,7 +119,7 @@ async fn the_runner_finishes_what_a_crash_left() {
     let copy = crate::database::Database::create().await;
     copy_log(&shop.database.pool, &copy.pool, kept).await;
     let executor = copy.executor(shop.executor.log().surroundings().clone()).await;
-    while jangbu::processes::round(&executor, 1, shop.executor.log().surroundings().now())
+    while jangbu::processes::round(&executor, 1, executor.log().head().await.expect("a head").position)
         .await
         .expect("a round")
         > 0
@@ -335,7 +336,6 @@ async fn a_hundred_items_are_sold_to_a_hundred_of_five_hundred_buyers() {
     for _ in 0..500 {
         carts.push(shop.cart(&[("DRIVER-10.5", 1)]).await);
     }
-    use futures_util::StreamExt;
     let outcomes: Vec<_> = futures_util::stream::iter(carts)
         .map(|cart| shop.check_out(cart))
         .buffer_unordered(32)
@@ -350,4 +350,157 @@ async fn a_hundred_items_are_sold_to_a_hundred_of_five_hundred_buyers() {
     shop.run().await;
     assert_eq!(shop.stock("DRIVER-10.5").await, (100, 0));
     assert_eq!(shop.failures().await, Vec::<String>::new());
+}
+
+/// A paid order whose buyer wants the money back.
+async fn refund_wished(shop: &Shop) -> OrderId {
+    shop.product("DRIVER-10.5", 39_000, 3).await;
+    let cart = shop.cart(&[("DRIVER-10.5", 1)]).await;
+    let order = shop.check_out(cart).await.expect("it checks out").order_id;
+    shop.at_portone(payment(order), "pay", nothing()).await;
+    shop.settle(payment(order)).await;
+    shop.run().await;
+    wish(shop, order).await.expect("the wish is recorded");
+    order
+}
+
+async fn wish(shop: &Shop, order: OrderId) -> Result<(), String> {
+    let wished = shop
+        .payments
+        .refund(payment(order), None, RefundReason::Customer, shop.envelope())
+        .await;
+    wished.map(drop).map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn a_refund_that_waited_for_hours_is_still_asked_for() {
+    let shop = Shop::open().await;
+    let order = refund_wished(&shop).await;
+    shop.clock.advance(TimeDelta::hours(4));
+    shop.run().await;
+    assert_eq!(shop.seen_at_portone(payment(order)).await["cancelEffects"], 1);
+    assert_eq!(shop.order(order).await.status(), Some(OrderStatus::Cancelled));
+    assert_eq!(shop.timers_of("refund").await, 0);
+}
+
+#[tokio::test]
+async fn a_refund_that_the_bank_fails_later_can_be_wished_for_again() {
+    let shop = Shop::open().await;
+    shop.faults(json!({ "fault": "cancel_requested", "times": 1 })).await;
+    let order = refund_wished(&shop).await;
+    shop.run().await;
+    assert_eq!(
+        shop.order(order).await.status(),
+        Some(OrderStatus::Confirmed),
+        "it is only under way"
+    );
+    assert!(wish(&shop, order).await.is_err(), "one is under way");
+    shop.at_portone(payment(order), "complete-cancel", json!({ "status": "FAILED" }))
+        .await;
+    shop.clock.advance(TimeDelta::minutes(2));
+    shop.run().await;
+    assert_eq!(shop.timers_of("refund").await, 0);
+    wish(&shop, order).await.expect("it can be wished for again");
+    shop.run().await;
+    assert_eq!(shop.order(order).await.status(), Some(OrderStatus::Cancelled));
+}
+
+#[tokio::test]
+async fn of_two_refunds_at_once_one_is_told_of_the_other() {
+    let shop = Shop::open().await;
+    shop.product("DRIVER-10.5", 39_000, 3).await;
+    let cart = shop.cart(&[("DRIVER-10.5", 1)]).await;
+    let order = shop.check_out(cart).await.expect("it checks out").order_id;
+    shop.at_portone(payment(order), "pay", nothing()).await;
+    shop.settle(payment(order)).await;
+    let part = |amount| {
+        shop.payments
+            .refund(payment(order), Some(amount), RefundReason::Operator, shop.envelope())
+    };
+    let (first, second) = tokio::join!(part(1_000), part(2_000));
+    assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
+    shop.run().await;
+    assert_eq!(shop.seen_at_portone(payment(order)).await["cancelEffects"], 1);
+}
+
+#[tokio::test]
+async fn a_refund_the_shop_owes_is_wished_for_again_after_portone_refused_it() {
+    let shop = Shop::open().await;
+    shop.product("DRIVER-10.5", 39_000, 3).await;
+    let cart = shop.cart(&[("DRIVER-10.5", 1)]).await;
+    let order = shop.check_out(cart).await.expect("it checks out").order_id;
+    shop.faults(json!({ "fault": "cancel_failed", "times": 1 })).await;
+    shop.at_portone(payment(order), "pay", json!({ "amount": 38_000 }))
+        .await;
+    shop.settle(payment(order)).await;
+    shop.run().await;
+    assert_eq!(shop.settle(payment(order)).await.payment.state.refundable(), 38_000);
+    shop.clock.advance(TimeDelta::minutes(61));
+    shop.run().await;
+    assert_eq!(shop.settle(payment(order)).await.payment.state.refundable(), 0);
+}
+
+#[tokio::test]
+async fn a_refund_does_not_overtake_the_payment_that_a_crash_kept_from_its_order() {
+    let shop = Shop::open().await;
+    shop.product("DRIVER-10.5", 39_000, 3).await;
+    let cart = shop.cart(&[("DRIVER-10.5", 1)]).await;
+    let order = shop.check_out(cart).await.expect("it checks out").order_id;
+    shop.at_portone(payment(order), "pay", nothing()).await;
+    // The payment was learnt of, and the process died before it told the order.
+    let seen = shop
+        .payments
+        .shop()
+        .expect("a shop")
+        .rereader
+        .payment(&payment(order).portone())
+        .await;
+    let seen = seen.expect("PortOne answers").expect("it knows the payment");
+    let observation = jangbu_domain::Observation {
+        payment_id: payment(order),
+        transaction_id: seen.transaction_id.clone(),
+        live_shop: false,
+        currency: "KRW".to_owned(),
+        total: 39_000,
+        status: jangbu_domain::Observed::Paid,
+        paid: Some(jangbu_domain::payment::PaidFacts {
+            paid_at: seen.paid_at.expect("it is paid"),
+            tax_free: 0,
+            vat: None,
+            discount: 0,
+            means: jangbu_events::samples::means(),
+        }),
+        cancellations: Vec::new(),
+    };
+    shop.execute::<jangbu_domain::Payment>(
+        payment(order),
+        jangbu_domain::PaymentCommand::Observe(Box::new(observation)),
+    )
+    .await;
+    // Then somebody cancels it at PortOne's console, and that webhook comes first.
+    shop.at_portone(payment(order), "cancel", nothing()).await;
+    shop.settle(payment(order)).await;
+    shop.run().await;
+    assert_eq!(shop.order(order).await.status(), Some(OrderStatus::Cancelled));
+    assert_eq!(shop.stock("DRIVER-10.5").await, (3, 3));
+    assert_eq!(shop.failures().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_account_number_of_an_order_that_ended_is_closed() {
+    let shop = Shop::open().await;
+    shop.product("DRIVER-10.5", 39_000, 3).await;
+    let cart = shop.cart(&[("DRIVER-10.5", 1)]).await;
+    let order = shop.check_out(cart).await.expect("it checks out").order_id;
+    shop.at_portone(payment(order), "issue", nothing()).await;
+    shop.settle(payment(order)).await;
+    shop.run().await;
+    let cancel = jangbu_domain::OrderCommand::Cancel {
+        reason: jangbu_events::CancelReason::Customer,
+    };
+    shop.execute::<jangbu_domain::Order>(order, cancel).await;
+    shop.run().await;
+    let seen = shop.settle(payment(order)).await.seen.expect("PortOne knows it");
+    assert_eq!(seen.status, jangbu::portone::PaymentStatus::Cancelled);
+    assert_eq!(shop.timers_of("close_account").await, 0);
 }

@@ -14,6 +14,9 @@ use serde_json::Value;
 use self::process::{Place, jangbu};
 use crate::database::Database;
 
+type Arguments<'a> = &'a [&'a str];
+type Environment<'a> = &'a [(&'a str, &'a str)];
+
 const JWT_SECRET: &str = "a secret for tests, of 32 bytes or more";
 
 #[tokio::test]
@@ -61,7 +64,7 @@ async fn a_senseless_value_is_one_line_that_names_its_variable() {
     let place = Place::new();
     let secret = "geheim";
     let url = "postgres://u:geheim@127.0.0.1:1/x";
-    let cases: [(&str, &[(&str, &str)]); 12] = [
+    let cases: [(&str, Environment); 12] = [
         ("DATABASE_URL", &[("DATABASE_URL", "mysql://u:geheim@127.0.0.1/x")]),
         ("DATABASE_URL", &[("DATABASE_URL", "geheim")]),
         ("JANGBU_JWT_SECRET", &[("DATABASE_URL", url)]),
@@ -108,8 +111,8 @@ async fn a_senseless_value_is_one_line_that_names_its_variable() {
 #[tokio::test]
 async fn a_wrong_call_is_told_what_is_missing() {
     let place = Place::new();
-    let no_webhooks: &[(&str, &str)] = &[("PORTONE_API_SECRET", "s3cret")];
-    let cases: [(&[&str], &[(&str, &str)], &str); 12] = [
+    let no_webhooks: Environment = &[("PORTONE_API_SECRET", "s3cret")];
+    let cases: [(Arguments, Environment, &str); 12] = [
         (&[], &[], "Usage"),
         (&["sell"], &[], "sell"),
         (&["token"], &[], "--role"),

@@ -3,6 +3,7 @@
 mod checkout;
 mod cli;
 mod database;
+mod docs;
 mod executor;
 mod fanout;
 mod http_edge;

@@ -22,7 +22,6 @@ use jangbu_events::{
 };
 use jangbu_sandbox::{Running, SandboxConfig};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use crate::database::Database;
 
@@ -276,7 +275,8 @@ impl Shop {
                 *epoch
             };
             let now = self.executor.log().surroundings().now();
-            let events = processes::round(&self.executor, epoch, now)
+            let head = self.executor.log().head().await.expect("a head").position;
+            let events = processes::round(&self.executor, epoch, head)
                 .await
                 .expect("the round goes through");
             let timers = self.timers.round(now).await.expect("the timers go through");
@@ -307,16 +307,21 @@ impl Shop {
         events.into_iter().map(|event| event.payload.event_type).collect()
     }
 
+    /// How many timers of a kind are set.
+    pub async fn timers_of(&self, kind: &str) -> i64 {
+        sqlx::query_scalar("select count(*) from timers where kind = $1")
+            .bind(kind)
+            .fetch_one(&self.database.pool)
+            .await
+            .expect("timers read")
+    }
+
     pub async fn failures(&self) -> Vec<String> {
         sqlx::query_scalar("select step || ': ' || error from process_failures")
             .fetch_all(&self.database.pool)
             .await
             .expect("failures read")
     }
-}
-
-pub fn uuid() -> Uuid {
-    jangbu::clock::Ids::uuid(&SystemIds)
 }
 
 pub fn nothing() -> Value {

@@ -6,8 +6,11 @@ use jangbu_events::{
 };
 use uuid::Uuid;
 
-use super::{ACCOUNT_LIFETIME, ACCOUNT_SLACK, Action, AnyCommand, BACKSTOP, Checkout, Fate, Hold, Line, Placed, Timer};
-use crate::{CartCommand, OrderCommand, PaymentCommand, StockCommand, order::PlaceOrder, refund_id};
+use super::{
+    ACCOUNT_LIFETIME, ACCOUNT_LIFETIME_MAX, ACCOUNT_SLACK, Action, AnyCommand, BACKSTOP, Checkout, Fate, Hold, Line,
+    Placed, Timer,
+};
+use crate::{CartCommand, OrderCommand, PaymentCommand, StockCommand, order::PlaceOrder, payment::Refunding};
 
 impl Checkout {
     /// Takes note of an event of this checkout ([`Checkout::key`]) and says what follows.
@@ -82,7 +85,8 @@ impl Checkout {
             OrderEvent::Confirmed { .. } => self.commit(source, order_id),
             OrderEvent::PaymentRejected { payment_id, reason, .. } => {
                 let refund = PaymentCommand::RequestRefund {
-                    refund_id: refund_id(*payment_id, 0),
+                    payment_id: *payment_id,
+                    refund: Refunding::Rejection,
                     amount: None,
                     reason: refund_reason(*reason),
                 };
@@ -91,12 +95,14 @@ impl Checkout {
             }
             OrderEvent::Refused { .. } => self.give_up(
                 source,
+                event.recorded_at,
                 order_id,
                 ReleaseReason::OrderRefused,
                 ReopenReason::OrderRefused,
             ),
             OrderEvent::Expired {} => self.give_up(
                 source,
+                event.recorded_at,
                 order_id,
                 ReleaseReason::OrderExpired,
                 ReopenReason::OrderExpired,
@@ -105,6 +111,7 @@ impl Checkout {
                 was_confirmed: false, ..
             } => self.give_up(
                 source,
+                event.recorded_at,
                 order_id,
                 ReleaseReason::OrderCancelled,
                 ReopenReason::OrderCancelled,
@@ -124,7 +131,11 @@ impl Checkout {
     ) -> Vec<Action> {
         let (step, command) = match payment {
             PaymentEvent::VirtualAccountIssued { expires_at, .. } => {
-                let expires_at = expires_at.map_or(event.recorded_at + ACCOUNT_LIFETIME, |end| end + ACCOUNT_SLACK);
+                // The account's end is set in the buyer's browser, and the stock is held until then.
+                let latest = event.recorded_at + ACCOUNT_LIFETIME_MAX;
+                let expires_at = expires_at.map_or(event.recorded_at + ACCOUNT_LIFETIME, |end| {
+                    end.min(latest) + ACCOUNT_SLACK
+                });
                 let reason = ExtensionReason::VirtualAccount;
                 let extend = OrderCommand::ExtendDeadline { expires_at, reason };
                 ("extend_deadline".to_owned(), extend)
@@ -207,6 +218,7 @@ impl Checkout {
     fn give_up(
         &mut self,
         source: Uuid,
+        at: Timestamp,
         order_id: OrderId,
         released: ReleaseReason,
         reopened: ReopenReason,
@@ -226,6 +238,8 @@ impl Checkout {
             reason: reopened,
         };
         actions.push(execute(source, "reopen", AnyCommand::Cart(placed.cart_id, reopen)));
+        let payment_id = PaymentId::of(order_id, 1);
+        actions.push(schedule(Timer::CloseAccount { order_id, payment_id }, at));
         actions
     }
 
@@ -345,6 +359,9 @@ fn hold(source: Uuid, order_id: OrderId, lines: &[OrderLine], expires_at: Timest
         })
         .collect();
     actions.push(schedule(Timer::HoldBackstop { order_id }, backstop_at));
+    // Also while the stock has not answered: an order that is stuck on its way ends like any other.
+    let payment_id = PaymentId::of(order_id, 1);
+    actions.push(schedule(Timer::OrderDeadline { order_id, payment_id }, expires_at));
     actions
 }
 

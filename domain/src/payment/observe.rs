@@ -38,6 +38,7 @@ impl Payment {
                 due: request.due,
                 paid_amount: seen.total,
                 paid_currency: seen.currency.clone(),
+                tax_free: paid.tax_free,
                 paid_at: paid.paid_at,
                 means: paid.means.clone(),
             },

@@ -82,6 +82,8 @@ pub struct Received {
     pub transaction_id: String,
     /// How much, in the smallest unit of `currency`.
     pub amount: i64,
+    /// The part of it that carries no VAT.
+    pub tax_free: i64,
     /// ISO 4217 code.
     pub currency: String,
     /// When, by PortOne's clock.
@@ -265,6 +267,7 @@ impl Payment {
             PaymentEvent::Confirmed {
                 transaction_id,
                 paid,
+                tax_free,
                 paid_at,
                 means,
                 ..
@@ -273,6 +276,7 @@ impl Payment {
                 Received {
                     transaction_id,
                     amount: paid.amount,
+                    tax_free: tax_free.amount,
                     currency: "KRW".to_owned(),
                     paid_at,
                     means,
@@ -283,6 +287,7 @@ impl Payment {
                 reason,
                 paid_amount,
                 paid_currency,
+                tax_free,
                 paid_at,
                 means,
                 ..
@@ -291,6 +296,7 @@ impl Payment {
                 Received {
                     transaction_id,
                     amount: paid_amount,
+                    tax_free,
                     currency: paid_currency,
                     paid_at,
                     means,
@@ -367,17 +373,18 @@ impl Payment {
     }
 }
 
-impl Request {
+impl Received {
     /// The part of `amount` that carries no VAT: in proportion, and what is left of it when all that
-    /// is left goes back, so that the parts sum to the whole.
+    /// is left goes back, so that the parts sum to the whole. Of what was paid, not of what was
+    /// asked for: PortOne refuses any other.
     pub(super) fn tax_free_share(&self, amount: i64, left: i64, before: &[ObservedCancellation]) -> i64 {
         let returned: i64 = before.iter().map(|cancellation| cancellation.tax_free).sum();
-        let rest = (self.tax_free.amount - returned).max(0);
+        let rest = self.tax_free.saturating_sub(returned).max(0);
         if amount >= left {
             return rest.min(amount);
         }
-        let taxed = self.due.amount - self.tax_free.amount;
-        let share = Money::won(amount).spread(&[taxed, self.tax_free.amount]);
+        let taxed = self.amount.saturating_sub(self.tax_free).max(0);
+        let share = Money::won(amount).spread(&[taxed, self.tax_free.max(0)]);
         share.last().map_or(0, |share| share.amount).min(rest)
     }
 }

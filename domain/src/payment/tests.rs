@@ -145,6 +145,7 @@ fn refused(reason: RefuseReason, paid_amount: i64, currency: &str) -> PaymentEve
         due: won(DUE),
         paid_amount,
         paid_currency: currency.to_owned(),
+        tax_free: 0,
         paid_at: at(5),
         means,
     }
@@ -184,7 +185,8 @@ fn asked_back(n: u32, amount: i64, cancellable: i64, reason: RefundReason) -> Pa
 
 fn refund(n: u32, amount: Option<i64>) -> PaymentCommand {
     PaymentCommand::RequestRefund {
-        refund_id: refund_id(payment_id(1), n),
+        payment_id: payment_id(1),
+        refund: if n == 0 { Refunding::Rejection } else { Refunding::Next },
         amount,
         reason: RefundReason::Operator,
     }

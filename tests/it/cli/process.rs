@@ -132,11 +132,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// The next line that has this in it.
     pub async fn until(&mut self, word: &str) -> String {
         loop {
-            let line = match timeout(PATIENCE, self.lines.next_line()).await {
-                Ok(line) => line.expect("text"),
-                Err(_) => panic!("no line with {word:?} came:\n{}", self.seen.join("\n")),
-            };
-            let Some(line) = line else {
+            let line = timeout(PATIENCE, self.lines.next_line())
+                .await
+                .unwrap_or_else(|_| panic!("no line with {word:?} came:\n{}", self.seen.join("\n")));
+            let Some(line) = line.expect("text") else {
                 panic!("it ended without a line with {word:?}:\n{}", self.seen.join("\n"));
             };
             self.seen.push(line.clone());

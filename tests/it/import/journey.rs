@@ -206,7 +206,7 @@ async fn nothing_ever_acts_upon_an_imported_order() {
     import_all(&shop, &Options::default(), &Silent).await;
     let head = shop.head().await;
     assert!(!Checkout::EVENT_TYPES.contains(&"order.imported"));
-    while processes::round(&shop.executor, 0, surroundings().now())
+    while processes::round(&shop.executor, 0, head)
         .await
         .expect("the checkout process goes on")
         > 0

@@ -252,7 +252,8 @@ fn an_earlier_refund_that_failed_does_not_keep_rejected_money() {
     shop.payment(
         payment(order_id),
         PaymentCommand::RequestRefund {
-            refund_id: by_operator.clone(),
+            payment_id: payment(order_id),
+            refund: crate::payment::Refunding::Next,
             amount: None,
             reason: RefundReason::Operator,
         },
