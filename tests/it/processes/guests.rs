@@ -53,7 +53,9 @@ impl Shop {
         Ok(Order {
             id: answer.text_of("/order/id"),
             payment: answer.text_of("/payment_request/paymentId"),
-            amount: answer.body["payment_request"]["totalAmount"].as_i64().expect("an amount"),
+            amount: answer.body["payment_request"]["totalAmount"]
+                .as_i64()
+                .expect("an amount"),
         })
     }
 

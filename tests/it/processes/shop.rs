@@ -171,7 +171,10 @@ impl Shop {
             ("PORTONE_STORE_ID", STORE.to_owned()),
             ("PORTONE_CHANNEL_KEY", "channel-key-test".to_owned()),
             ("PORTONE_WEBHOOK_SECRETS", WEBHOOK_SECRET.to_owned()),
-            ("RUST_LOG", "info,jangbu::access=warn,jangbu::http::webhook=warn,hyper=warn,lapin=warn,sqlx=warn".to_owned()),
+            (
+                "RUST_LOG",
+                "info,jangbu::access=warn,jangbu::http::webhook=warn,hyper=warn,lapin=warn,sqlx=warn".to_owned(),
+            ),
         ];
         let said = self
             .said
