@@ -1,8 +1,9 @@
 //! The program itself, as separate processes: killed, cut off from its broker and its database, and
 //! started again while a shop sells. Afterwards the log, the lists and PortOne's books must agree.
 //!
-//! Longer runs: `JANGBU_TEST_BASKETS` (60; at most 609), `JANGBU_TEST_SALES` (3 flash sales in a row),
-//! `JANGBU_TEST_SEED` (which moments, which victims).
+//! Longer runs: `JANGBU_TEST_BASKETS` (60; at most 609), `JANGBU_TEST_SALES` (flash sales in a row; 1, as
+//! five hundred buyers keep a debug build busy for a while), `JANGBU_TEST_SEED` (which moments, which
+//! victims), `JANGBU_TEST_PROGRAM` (another build of the program, say `target/release/jangbu`).
 
 mod baskets;
 mod child;

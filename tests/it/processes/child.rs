@@ -64,7 +64,9 @@ impl Child {
         directory: &Path,
         said: &Said,
     ) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_jangbu"))
+        let program = std::env::var("JANGBU_TEST_PROGRAM");
+        let program = program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_jangbu"));
+        let mut process = Command::new(program)
             .args(arguments)
             .env_clear()
             .envs(variables.iter().map(|(name, value)| (name, value)))

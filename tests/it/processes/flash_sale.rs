@@ -41,7 +41,7 @@ async fn sell_out(shop: &Shop, nodes: &[usize]) {
         revenue: 0,
         received: BTreeMap::new(),
     };
-    for sale in 0..setting("JANGBU_TEST_SALES", 3) {
+    for sale in 0..setting("JANGBU_TEST_SALES", 1) {
         let sku = format!("DRIVER-{sale}");
         shop.product(0, &sku, PRICE, STOCK).await;
         let basket = &BTreeMap::from([(sku.clone(), 1)]);

@@ -141,9 +141,9 @@ impl Shop {
                 self.sandbox.to_string(),
                 text("--webhook-url"),
                 format!("http://{}/webhooks/portone", self.serves[0]),
-                // Minutes become seconds.
+                // A minute becomes a quarter of a second.
                 text("--retry-time-scale"),
-                text("60"),
+                text("240"),
             ],
         };
         let child = self.child(role, &arguments);

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How long everything may take to come to rest.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How long nothing may happen before it counts as quiet.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -78,11 +78,23 @@ pub async fn wait_for_quiet(shop: &Shop, confirmed: usize) {
         if at_head && complete && since.elapsed() >= QUIET {
             return;
         }
-        assert!(
-            started.elapsed() < PATIENCE,
-            "not quiet with {confirmed} confirmed: {now:?}"
-        );
+        if started.elapsed() >= PATIENCE {
+            println!("{}", undelivered(shop).await);
+            panic!("not quiet with {confirmed} confirmed: {now:?}");
+        }
     }
+}
+
+/// What became of webhooks that were not simply delivered, for a failed test.
+async fn undelivered(shop: &Shop) -> String {
+    let deliveries = shop.at_portone(Method::GET, "/_sim/webhooks?limit=10000", None).await;
+    let deliveries = deliveries["items"].as_array().expect("a list");
+    let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
+    for delivery in deliveries {
+        let outcome = format!("{} of try {}", delivery["outcome"], delivery["execution"]);
+        *outcomes.entry(outcome).or_default() += 1;
+    }
+    format!("webhooks: {outcomes:#?}")
 }
 
 /// Panics unless everything is as the guests were told.
