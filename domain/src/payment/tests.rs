@@ -252,7 +252,7 @@ fn every_command_in_every_state() {
         (refund(2, Some(DUE + 1)),
             [not_requested, "! NotPaid", "! ExceedsRefundable", "! ExceedsRefundable", "-", "! ExceedsRefundable"]),
         (refund(2, Some(0)), [not_requested, "! NotPaid", "! NotPositive", "! NotPositive", "-", "! NotPositive"]),
-        (refund(1, None), [not_requested, "! NotPaid", asked, "-", "-", asked]),
+        (refund(0, None), [not_requested, "! NotPaid", asked, "! RefundInProgress", "-", asked]),
         (failure(1), ["-", "-", "-", "payment.cancellation_failed", "-", "-"]),
         (failure(2), ["-", "-", "-", "-", "-", "-"]),
     ];
