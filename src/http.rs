@@ -1,8 +1,8 @@
 //! HTTP: translates requests into commands and queries, and what comes of them into answers. Nothing
 //! is decided here.
 //!
-//! The outermost layer ([`context`]) gives a request its id, keeps panics in and writes every refusal
-//! as a [`problem`]. A mutation is read as a [`keys::Command`], whose id makes a repeat find its first
+//! The outermost layer (`context`) gives a request its id, keeps panics in and writes every refusal
+//! as a [`problem`]. A mutation is read as a `keys::Command`, whose id makes a repeat find its first
 //! answer; single things are folded from their streams, lists come from projections.
 
 mod admin_orders;
@@ -198,7 +198,7 @@ fn admin() -> Router<App> {
 }
 
 /// Answers until `shutdown`; then no new connection is taken, and requests that are under way have
-/// [`LAST_REQUESTS`] to end.
+/// 15 s to end.
 pub async fn serve(app: App, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
     let listener = listener.tap_io(|connection| {
         // An answer is one small packet: it must not wait for a second one.

@@ -12,7 +12,6 @@ mod cancel;
 mod changes;
 mod client;
 mod error;
-mod order_name;
 mod payment;
 mod request_payment;
 mod rereader;
@@ -30,7 +29,6 @@ pub use cancel::{
 pub use changes::{Changes, ChangesPage};
 pub use client::{Client, ClientConfig, ConfigError, VirtualAccountClosure};
 pub use error::{Error, PgRefusal, Refusal, Unreachable};
-pub use order_name::{ORDER_NAME_BYTES_MAX, order_name};
 pub use payment::{
     Amount, Cancellation, CancellationStatus, ChannelType, Failure, Method, Payment, PaymentStatus, VirtualAccount,
 };

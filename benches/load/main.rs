@@ -122,7 +122,10 @@ async fn measure(row: Row, quick: bool, surroundings: &Surroundings) -> anyhow::
         Row::Http => web::http(surroundings, pace).await,
         Row::Visible => visible::lag(surroundings, pace).await,
         Row::Purchases => {
-            let mut figures = web::purchases(surroundings, sustained, true).await?;
+            let mut figures = Vec::new();
+            if broker::url().is_some() {
+                figures.extend(web::purchases(surroundings, sustained, true).await?);
+            }
             figures.extend(web::purchases(surroundings, sustained, false).await?);
             Ok(figures)
         }

@@ -23,8 +23,7 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// A process that answers HTTP.
 pub struct Process {
-    /// `serve` …
-    pub name: String,
+    name: &'static str,
     /// Where it answers.
     pub address: SocketAddr,
     child: Child,
@@ -71,13 +70,14 @@ pub async fn free_address() -> anyhow::Result<SocketAddr> {
 
 impl Process {
     /// Starts it and waits until `ready` answers 200.
-    pub async fn start(name: &str, mut command: Command, address: SocketAddr, ready: &str) -> anyhow::Result<Self> {
+    pub async fn start(
+        name: &'static str,
+        mut command: Command,
+        address: SocketAddr,
+        ready: &str,
+    ) -> anyhow::Result<Self> {
         let child = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn()?;
-        let mut process = Self {
-            name: name.to_owned(),
-            address,
-            child,
-        };
+        let mut process = Self { name, address, child };
         let mut connection = Connection::new(address);
         let begun = Instant::now();
         loop {

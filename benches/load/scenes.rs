@@ -21,7 +21,7 @@ use crate::{
     buyer::Buyer,
     figure::{Figure, Goal},
     measure::median,
-    shop::{SetUp, Shop},
+    shop::{SetUp, Shop, in_a_shop},
 };
 
 /// In stock, and who wants one.
@@ -36,13 +36,12 @@ const JOURNEY_CLIENTS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Row 14, on so many `serve` processes.
-async fn flash(surroundings: &Surroundings, sales: usize, serves: usize) -> anyhow::Result<Vec<Figure>> {
-    let shop = Shop::open(surroundings, SetUp { serves, broker: false }).await?;
+async fn flash(shop: &Shop, surroundings: &Surroundings, sales: usize, serves: usize) -> anyhow::Result<Figure> {
     shop.offer(sales, FLASH_STOCK).await?;
     shop.catch_up().await?;
     let mut runs_ms = Vec::new();
     for sale in 0..sales {
-        let (sold, refused, elapsed) = one_sale(&shop, surroundings, format!("SKU-{sale}")).await?;
+        let (sold, refused, elapsed) = one_sale(shop, surroundings, format!("SKU-{sale}")).await?;
         anyhow::ensure!(
             sold == u64::from(FLASH_STOCK) && sold + refused == FLASH_BUYERS as u64,
             "{sold} were sold and {refused} refused"
@@ -60,9 +59,8 @@ async fn flash(surroundings: &Surroundings, sales: usize, serves: usize) -> anyh
         refusals == (sales * FLASH_BUYERS) as u64 - confirmed,
         "{refusals} orders were refused"
     );
-    shop.close().await?;
     let worst = runs_ms.iter().max().copied().unwrap_or(0);
-    Ok(vec![Figure {
+    Ok(Figure {
         row: "flash",
         measure: format!("flash sale, stock {FLASH_STOCK}, {FLASH_BUYERS} buyers at {FLASH_AT_ONCE}, {serves} serve"),
         value: median(runs_ms.clone()),
@@ -76,7 +74,7 @@ async fn flash(surroundings: &Surroundings, sales: usize, serves: usize) -> anyh
              {confirmed} buyers for money",
             FLASH_BUYERS - FLASH_STOCK as usize
         ),
-    }])
+    })
 }
 
 /// Sold, refused, and how long until the last buyer knew.
@@ -87,7 +85,7 @@ async fn one_sale(shop: &Shop, surroundings: &Surroundings, sku: String) -> anyh
     let begun = Instant::now();
     for client in 0..FLASH_AT_ONCE {
         let (next, sold, refused) = (Arc::clone(&next), Arc::clone(&sold), Arc::clone(&refused));
-        let mut buyer = Buyer::new(shop.address(client), shop.sandbox.address, surroundings.clone());
+        let mut buyer = Buyer::new(shop.address(client), shop.sandbox().address, surroundings.clone());
         let lines = [(sku.clone(), 1)];
         running.spawn(async move {
             while next.fetch_add(1, Ordering::Relaxed) < FLASH_BUYERS {
@@ -122,29 +120,29 @@ pub async fn journey(surroundings: &Surroundings, baskets_max: usize) -> anyhow:
         anyhow::ensure!(expected["revenue_krw"] == revenue, "the baskets come to {revenue} won");
     }
 
+    let count = baskets.len();
     let set_up = SetUp {
         serves: 1,
         broker: true,
     };
-    let shop = Shop::open(surroundings, set_up).await?;
-    shop.import_products(&products).await?;
-    shop.stock(stock.into_iter().collect()).await?;
-    let faults = json!([
-        {"fault": "webhook_duplicate", "copies": 3},
-        {"fault": "webhook_reorder", "hold": 12, "ms": 200},
-    ]);
-    shop.at_portone("/_sim/faults", &faults).await?;
-
-    let count = baskets.len();
-    let elapsed = buy_all(&shop, surroundings, baskets).await?;
-    let (taken, refused, lag) = settle(&shop).await?;
-    let verdict = shop.verdict(count as u64).await?;
-    let (orders, net) = sold(&shop, surroundings).await?;
+    let scene = async |shop: &Shop| {
+        shop.import_products(&products).await?;
+        shop.stock(stock.into_iter().collect()).await?;
+        let faults = json!([
+            {"fault": "webhook_duplicate", "copies": 3},
+            {"fault": "webhook_reorder", "hold": 12, "ms": 200},
+        ]);
+        shop.at_portone("/_sim/faults", &faults).await?;
+        let elapsed = buy_all(shop, surroundings, baskets).await?;
+        let settled = settle(shop).await?;
+        let verdict = shop.verdict(count as u64).await?;
+        Ok((elapsed, settled, verdict, sold(shop, surroundings).await?))
+    };
+    let (elapsed, (taken, refused, lag), verdict, (orders, net)) = in_a_shop(surroundings, set_up, scene).await?;
     anyhow::ensure!(
         orders == count as u64 && net == revenue,
         "{orders} orders of {net} won are in the sales, instead of {count} of {revenue} won"
     );
-    shop.close().await?;
     Ok(vec![Figure {
         row: "journey",
         measure: format!("{count} real baskets as live guests, {JOURNEY_CLIENTS} clients, every webhook three times"),
@@ -172,7 +170,7 @@ async fn buy_all(
     let begun = Instant::now();
     for client in 0..JOURNEY_CLIENTS {
         let baskets = Arc::clone(&baskets);
-        let mut buyer = Buyer::new(shop.address(client), shop.sandbox.address, surroundings.clone());
+        let mut buyer = Buyer::new(shop.address(client), shop.sandbox().address, surroundings.clone());
         running.spawn(async move {
             for basket in baskets.iter().skip(client).step_by(JOURNEY_CLIENTS) {
                 anyhow::ensure!(buyer.buy(basket).await?, "something is sold out");
@@ -239,7 +237,11 @@ fn baskets(file: &str) -> anyhow::Result<Vec<Vec<(String, u32)>>> {
 
 /// The flash sales with one process and with two.
 pub async fn flash_sales(surroundings: &Surroundings, sales: usize) -> anyhow::Result<Vec<Figure>> {
-    let mut figures = flash(surroundings, sales, 1).await?;
-    figures.extend(flash(surroundings, sales, 2).await?);
+    let mut figures = Vec::new();
+    for serves in [1, 2] {
+        let set_up = SetUp { serves, broker: false };
+        let scene = async |shop: &Shop| flash(shop, surroundings, sales, serves).await;
+        figures.push(in_a_shop(surroundings, set_up, scene).await?);
+    }
     Ok(figures)
 }

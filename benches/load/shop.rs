@@ -40,29 +40,40 @@ pub struct SetUp {
 pub struct Shop {
     /// Its own.
     pub database: Database,
-    /// PortOne.
-    pub sandbox: Process,
-    /// The shop itself.
-    pub serves: Vec<Process>,
+    /// PortOne, and then the shop itself.
+    processes: Vec<Process>,
     /// An admin's token.
-    pub admin: String,
+    admin: String,
     amqp_url: Option<String>,
     directory: PathBuf,
     variables: Vec<(String, String)>,
 }
 
+/// Opens a shop, lets `scene` happen in it, and closes it whatever happened.
+pub async fn in_a_shop<T>(
+    surroundings: &Surroundings,
+    set_up: SetUp,
+    scene: impl AsyncFnOnce(&Shop) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let mut shop = Shop::prepare(surroundings, set_up).await?;
+    let done = match shop.start(set_up.serves).await {
+        Ok(()) => scene(&shop).await,
+        Err(error) => Err(error),
+    };
+    let closed = shop.close().await;
+    // What went wrong first is the better reason.
+    let done = done?;
+    closed?;
+    Ok(done)
+}
+
 impl Shop {
-    /// Starts all of it.
-    pub async fn open(surroundings: &Surroundings, set_up: SetUp) -> anyhow::Result<Self> {
+    /// Everything but its processes.
+    async fn prepare(surroundings: &Surroundings, set_up: SetUp) -> anyhow::Result<Self> {
         let database = Database::create(surroundings).await?;
         let directory = std::env::temp_dir().join(database.name());
         tokio::fs::create_dir(&directory).await?;
-        let mut addresses = Vec::new();
-        for _ in 0..=set_up.serves {
-            addresses.push(free_address().await?);
-        }
-        let portone = addresses.pop().context("there is one for PortOne")?;
-        let amqp_url = set_up.broker.then(broker::url);
+        let amqp_url = if set_up.broker { broker::url() } else { None };
         let mut variables: Vec<(String, String)> = [
             ("DATABASE_URL", database.url().to_string()),
             ("JANGBU_DATA_DIR", directory.display().to_string()),
@@ -72,7 +83,6 @@ impl Shop {
             ),
             ("JANGBU_MASTER_KEY", "07".repeat(32)),
             ("JANGBU_RATE_REQUESTS_PER_MINUTE", "0".to_owned()),
-            ("PORTONE_API_BASE", format!("http://{portone}")),
             ("PORTONE_API_SECRET", API_SECRET.to_owned()),
             ("PORTONE_STORE_ID", STORE.to_owned()),
             ("PORTONE_CHANNEL_KEY", "channel-key-bench".to_owned()),
@@ -85,35 +95,56 @@ impl Shop {
         .map(|(name, value)| (name.to_owned(), value))
         .into();
         variables.extend(amqp_url.clone().map(|url| ("AMQP_URL".to_owned(), url)));
-
-        let webhooks = format!("http://{}/webhooks/portone", addresses[0]);
-        let mut command = program(&directory, &variables);
-        command.args(["sandbox", "--bind", &portone.to_string(), "--webhook-url", &webhooks]);
-        let sandbox = Process::start("sandbox", command, portone, "/livez").await?;
-        let mut serves = Vec::new();
-        for (index, address) in addresses.into_iter().enumerate() {
-            let mut command = program(&directory, &variables);
-            command.env("JANGBU_BIND", address.to_string()).arg("serve");
-            let name = format!("serve {}", index + 1);
-            serves.push(Process::start(&name, command, address, "/readyz").await?);
-        }
-        let mut command = program(&directory, &variables);
-        command.args(["token", "--role", "admin"]);
-        let admin = output(command).await?;
         Ok(Self {
             database,
-            sandbox,
-            serves,
-            admin,
+            processes: Vec::new(),
+            admin: String::new(),
             amqp_url,
             directory,
             variables,
         })
     }
 
+    /// PortOne first, then so many `serve`.
+    async fn start(&mut self, serves: usize) -> anyhow::Result<()> {
+        let mut addresses = Vec::new();
+        for _ in 0..=serves {
+            addresses.push(free_address().await?);
+        }
+        let portone = addresses[0];
+        self.variables
+            .push(("PORTONE_API_BASE".to_owned(), format!("http://{portone}")));
+        let mut token = program(&self.directory, &self.variables);
+        token.args(["token", "--role", "admin"]);
+        self.admin = output(token).await?;
+
+        let webhooks = format!("http://{}/webhooks/portone", addresses[1]);
+        let mut command = program(&self.directory, &self.variables);
+        command.args(["sandbox", "--bind", &portone.to_string(), "--webhook-url", &webhooks]);
+        self.processes
+            .push(Process::start("sandbox", command, portone, "/livez").await?);
+        for address in addresses.into_iter().skip(1) {
+            let mut command = program(&self.directory, &self.variables);
+            command.env("JANGBU_BIND", address.to_string()).arg("serve");
+            self.processes
+                .push(Process::start("serve", command, address, "/readyz").await?);
+        }
+        Ok(())
+    }
+
+    /// PortOne.
+    pub fn sandbox(&self) -> &Process {
+        &self.processes[0]
+    }
+
+    /// The first `serve`.
+    pub fn serve(&self) -> &Process {
+        &self.processes[1]
+    }
+
     /// Where the n-th client should go.
     pub fn address(&self, client: usize) -> SocketAddr {
-        self.serves[client % self.serves.len()].address
+        self.processes[1 + client % (self.processes.len() - 1)].address
     }
 
     /// Puts products on sale, from a file as `jangbu import products` takes it.
@@ -192,7 +223,7 @@ impl Shop {
 
     /// `POST` to the simulator's control surface.
     pub async fn at_portone(&self, path: &str, body: &Value) -> anyhow::Result<()> {
-        let answer = Connection::new(self.sandbox.address)
+        let answer = Connection::new(self.sandbox().address)
             .send(Request::post(path, body))
             .await?;
         anyhow::ensure!(answer.status < 300, "{}", String::from_utf8_lossy(&answer.body));
@@ -201,7 +232,7 @@ impl Shop {
 
     /// Webhooks that are still on their way, and how many were answered 200 and otherwise.
     pub async fn webhooks(&self) -> anyhow::Result<(u64, u64, u64)> {
-        let log = Connection::new(self.sandbox.address)
+        let log = Connection::new(self.sandbox().address)
             .send(Request::get("/_sim/webhooks?limit=10000"))
             .await?
             .expect(200)?;
@@ -231,18 +262,18 @@ impl Shop {
         Ok(verdict)
     }
 
-    /// Ends all of it and clears up.
-    pub async fn close(self) -> anyhow::Result<()> {
-        for serve in self.serves {
-            serve.stop().await?;
+    /// Ends all of it and clears up, as far as that goes; tells what did not.
+    async fn close(self) -> anyhow::Result<()> {
+        let mut ended = Ok(());
+        for process in self.processes.into_iter().rev() {
+            ended = ended.and(process.stop().await);
         }
-        self.sandbox.stop().await?;
         if let Some(url) = &self.amqp_url {
-            broker::forget(url, &self.database.pool).await?;
+            ended = ended.and(broker::forget(url, &self.database.pool).await);
         }
-        self.database.drop().await?;
+        ended = ended.and(self.database.drop().await);
         tokio::fs::remove_dir_all(&self.directory).await?;
-        Ok(())
+        ended
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     figure::{Against, Figure, Goal},
     measure::{self, Client, Pace, Run, median, per_second},
     process::{self, Usage},
-    shop::{SetUp, Shop},
+    shop::{SetUp, Shop, in_a_shop},
     verdict::Verdict,
 };
 
@@ -64,24 +64,26 @@ impl Client for Reader {
 /// Row 6.
 pub async fn http(surroundings: &Surroundings, pace: Pace) -> anyhow::Result<Vec<Figure>> {
     let limit = commands::executor_rate(surroundings, pace).await?;
-    let (mut changes, mut reads, mut verdict) = (Vec::new(), Vec::new(), Verdict::default());
+    let (mut cart_runs, mut catalog_runs, mut verdict) = (Vec::new(), Vec::new(), Verdict::default());
     for _ in 0..pace.times {
         let set_up = SetUp {
             serves: 1,
             broker: false,
         };
-        let shop = Shop::open(surroundings, set_up).await?;
-        shop.offer(PRODUCTS, STOCK).await?;
-        shop.catch_up().await?;
-        changes.push(change(&shop, surroundings, pace).await?);
-        let readers = (0..CONNECTIONS)
-            .map(|n| Reader {
+        let (cart, catalog, its) = in_a_shop(surroundings, set_up, async |shop| {
+            shop.offer(PRODUCTS, STOCK).await?;
+            shop.catch_up().await?;
+            let cart = change(shop, surroundings, pace).await?;
+            let readers = (0..CONNECTIONS).map(|n| Reader {
                 connection: Connection::new(shop.address(n)),
-            })
-            .collect();
-        reads.push(measure::run(readers, pace).await?.0);
-        verdict += Verdict::of_log(&shop.database.pool).await?;
-        shop.close().await?;
+            });
+            let (catalog, _) = measure::run(readers.collect(), pace).await?;
+            Ok((cart, catalog, Verdict::of_log(&shop.database.pool).await?))
+        })
+        .await?;
+        cart_runs.push(cart);
+        catalog_runs.push(catalog);
+        verdict += its;
     }
     let figure = |measure: &str, runs: &[Run], limit, goal, verdict| Figure {
         row: "http",
@@ -101,14 +103,14 @@ pub async fn http(surroundings: &Surroundings, pace: Pace) -> anyhow::Result<Vec
     Ok(vec![
         figure(
             "cart commands over HTTP, 64 connections",
-            &changes,
+            &cart_runs,
             Some(limit),
             Goal::TimesAtLeast(50),
             Some(verdict),
         ),
         figure(
             "catalog pages of 20 over HTTP, 64 connections",
-            &reads,
+            &catalog_runs,
             None,
             Goal::None,
             None,
@@ -119,7 +121,7 @@ pub async fn http(surroundings: &Surroundings, pace: Pace) -> anyhow::Result<Vec
 async fn change(shop: &Shop, surroundings: &Surroundings, pace: Pace) -> anyhow::Result<Run> {
     let mut changers = Vec::new();
     for number in 0..CONNECTIONS {
-        let mut buyer = Buyer::new(shop.address(number), shop.sandbox.address, surroundings.clone());
+        let mut buyer = Buyer::new(shop.address(number), shop.sandbox().address, surroundings.clone());
         let cart = buyer.take_cart().await?;
         let sku = format!("SKU-{}", number % PRODUCTS);
         buyer.add(&cart, &[(sku.clone(), 1)]).await?;
@@ -170,30 +172,36 @@ pub async fn purchases(surroundings: &Surroundings, sustained: Duration, broker:
         measured: sustained,
         times: 1,
     };
-    let shop = Shop::open(surroundings, SetUp { serves: 1, broker }).await?;
+    let set_up = SetUp { serves: 1, broker };
+    in_a_shop(surroundings, set_up, async |shop| {
+        buy(shop, surroundings, pace, broker).await
+    })
+    .await
+}
+
+async fn buy(shop: &Shop, surroundings: &Surroundings, pace: Pace, broker: bool) -> anyhow::Result<Vec<Figure>> {
     shop.offer(PRODUCTS, STOCK).await?;
     shop.catch_up().await?;
-    let idle = shop.serves[0].usage()?;
+    let idle = shop.serve().usage()?;
     let shoppers = (0..CONNECTIONS)
         .map(|number| Shopper {
-            buyer: Buyer::new(shop.address(number), shop.sandbox.address, surroundings.clone()),
+            buyer: Buyer::new(shop.address(number), shop.sandbox().address, surroundings.clone()),
             number,
             turn: 0,
         })
         .collect();
-    let taken = Taken::now(&shop)?;
+    let taken = Taken::now(shop)?;
     let begun = Instant::now();
     let (run, shoppers) = measure::run(shoppers, pace).await?;
     let elapsed = begun.elapsed();
     let lag = shop.catch_up().await?;
-    let after = Taken::now(&shop)?;
+    let after = Taken::now(shop)?;
     let bought: u64 = shoppers.iter().map(|shopper| shopper.turn as u64).sum();
     let repeats: u64 = shoppers.iter().map(|shopper| shopper.buyer.repeats).sum();
     let verdict = shop.verdict(bought).await?;
     let events: i64 = sqlx::query_scalar("select max(position) from events")
         .fetch_one(&shop.database.pool)
         .await?;
-    shop.close().await?;
 
     let way = if broker { "RabbitMQ" } else { "no broker" };
     let figure = |row, measure: String, value, unit, goal, notes| Figure {
@@ -216,7 +224,10 @@ pub async fn purchases(surroundings: &Surroundings, sustained: Duration, broker:
     Ok(vec![
         figure(
             "purchases",
-            format!("full purchases over HTTP, 64 buyers, {} s, {way}", sustained.as_secs()),
+            format!(
+                "full purchases over HTTP, 64 buyers, {} s, {way}",
+                pace.measured.as_secs()
+            ),
             run.per_second,
             "/s",
             Goal::AtLeast(300),
@@ -261,8 +272,8 @@ struct Taken {
 impl Taken {
     fn now(shop: &Shop) -> anyhow::Result<Self> {
         Ok(Self {
-            serve: shop.serves[0].usage()?,
-            sandbox: shop.sandbox.usage()?,
+            serve: shop.serve().usage()?,
+            sandbox: shop.sandbox().usage()?,
             postgres: process::cpu_of_backends(shop.database.name()),
             rabbitmq: process::cpu_of_all("beam.smp"),
             own: process::own_cpu()?,

@@ -143,7 +143,12 @@ pub async fn streams(db: &PgPool, aggregate_type: &str, known: &[(String, i64)])
             e.event_type, e.event_version, e.payload::text as "payload!", e.metadata::text as "metadata!",
             e.command_id, e.causation_id, e.correlation_id, e.occurred_at, e.recorded_at
         from unnest($2::text[], $3::bigint[]) as t (aggregate_id, after)
-        join events e on e.aggregate_type = $1 and e.aggregate_id = t.aggregate_id and e.sequence > t.after
+        cross join lateral (
+            select *
+            from events
+            where aggregate_type = $1 and aggregate_id = t.aggregate_id and sequence > t.after
+            order by sequence
+        ) as e
         order by e.aggregate_id, e.sequence"#,
         aggregate_type,
         ids as _,

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Redacted;
-use super::order_name::cut;
 
 /// The longest buyer's name that Inicis takes, in UTF-8 bytes: ten Korean letters.
 pub const FULL_NAME_BYTES_MAX: usize = 30;
@@ -23,7 +22,7 @@ pub struct RequestPayment {
     pub channel_key: String,
     /// 26 to 32 characters of `A-Z a-z 0-9`, fresh for each checkout.
     pub payment_id: String,
-    /// By [`super::order_name`].
+    /// What the window shows: at most 40 bytes, which every PG takes (`jangbu_domain::order_name`).
     pub order_name: String,
     /// In the smallest unit.
     pub total_amount: i64,
@@ -48,6 +47,15 @@ pub struct RequestPayment {
     /// Wishes about the wallet, with [`PayMethod::EasyPay`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub easy_pay: Option<EasyPayOptions>,
+}
+
+/// The longest start of `text` of at most `bytes_max` bytes that ends between letters, without a space at its end.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    let end = (0..=bytes_max.min(text.len()))
+        .rev()
+        .find(|&end| text.is_char_boundary(end))
+        .unwrap_or(0);
+    text[..end].trim_end()
 }
 
 /// How to pay, by the browser SDK's names.

@@ -9,6 +9,7 @@ mod fanout;
 mod http_edge;
 mod http_payments;
 mod http_shopping;
+mod import;
 mod invariants;
 mod journey;
 mod log;

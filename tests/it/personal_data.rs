@@ -87,7 +87,13 @@ async fn what_is_personal_is_in_no_table_message_log_line_or_metric() {
         .collect();
     told.sort_unstable();
     told.dedup();
-    assert_eq!(told, (1..=head).collect::<Vec<_>>(), "all of the log was sent");
+    // The shop goes on meanwhile: there may be more than we asked for.
+    assert!(
+        told.iter()
+            .copied()
+            .take_while(|position| *position <= head)
+            .eq(1..=head)
+    );
     let bodies = messages.into_iter().map(|(body, _)| body).collect::<Vec<_>>().concat();
     public.assert_all_present("the messages", &bodies);
     needles.assert_absent("the messages", &bodies);

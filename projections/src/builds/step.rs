@@ -112,7 +112,8 @@ async fn move_checkpoint(
         "update checkpoints
          set position = $7, updated_at = $8
          where projection = $1 and code_version = $2 and build = $3 and partition = $4
-           and epoch = $5 and position = $6",
+           and epoch = $5 and position = $6
+           and set_config('synchronous_commit', 'off', true) = 'off'",
         build.projection,
         build.code_version,
         build.build,

@@ -257,16 +257,16 @@ async fn the_past_comes_to_its_true_totals_through_rabbitmq() {
     );
     assert_true(&web).await;
 
-    // Everything went through the broker, once and in order.
+    // Everything went through the broker; some of it twice, if the relay had to begin anew.
     let head = web.node.executor.log().head().await.expect("the head reads").position;
-    let messages = listener.read_through(head).await;
     let mut positions: Vec<i64> = Vec::new();
-    for (_, message) in &messages {
+    for (_, message) in listener.read_through(head).await {
         assert!(message.events.is_sorted_by_key(|event| event.position));
         positions.extend(message.events.iter().map(|event| event.position));
     }
     positions.sort_unstable();
-    assert_eq!(positions, (1..=head).collect::<Vec<_>>());
+    positions.dedup();
+    assert!(positions.into_iter().eq(1..=head));
 }
 
 #[tokio::test(flavor = "multi_thread")]

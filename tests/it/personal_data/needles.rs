@@ -1,6 +1,6 @@
 //! Texts that must not be anywhere, however they may be written.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt::Write as _};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
 use sha2::{Digest as _, Sha256};
@@ -155,7 +155,10 @@ fn writings(text: &str) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes whatever is written");
+        text
+    })
 }
 
 fn url_encoded(text: &str) -> String {
