@@ -5,6 +5,7 @@
 //! five hundred buyers keep a debug build busy for a while), `JANGBU_TEST_SEED` (which moments, which
 //! victims), `JANGBU_TEST_PROGRAM` (another build of the program, say `target/release/jangbu`).
 
+mod asking;
 mod baskets;
 mod child;
 mod flash_sale;

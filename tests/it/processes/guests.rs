@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
+    asking::Ask,
     baskets::{self, Basket, baskets},
-    shop::{Ask, Shop},
+    shop::Shop,
     sound::{self, Sales},
 };
 use crate::web::{Reply, checkout_body};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reqwest::Method;
 use serde_json::json;
 
-use super::shop::{Ask, Shop};
+use super::{asking::Ask, shop::Shop};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_process_answered_the_other_knows_at_once() {

@@ -14,7 +14,10 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::shop::{Ask, PARTITIONS, Shop};
+use super::{
+    asking::Ask,
+    shop::{PARTITIONS, Shop},
+};
 use crate::{
     database::{Database, surroundings},
     invariants,
