@@ -62,7 +62,9 @@ pub async fn ready(State(app): State<App>) -> Result<Answer<Ready>, Problem> {
     let positions = builds::positions(app.log.pool(), &names).await;
     let positions = positions.map_err(|error| not_ready(&error))?;
     let now = app.surroundings.now();
+    let limit = TimeDelta::from_std(app.config.ready_lag_max).unwrap_or(TimeDelta::MAX);
     let mut projections = Vec::with_capacity(names.len());
+    let mut behind = false;
     for name in names {
         let position = positions.get(name).copied().unwrap_or(0);
         let first_unseen = if position < head.position {
@@ -75,14 +77,14 @@ pub async fn ready(State(app): State<App>) -> Result<Answer<Ready>, Problem> {
             None
         };
         let lag = first_unseen.map_or(TimeDelta::zero(), |event| now - event.recorded_at);
+        behind |= lag > limit;
         projections.push(Progress {
             name,
             position,
             lag_seconds: lag.num_seconds().max(0),
         });
     }
-    let limit = i64::try_from(app.config.ready_lag_max.as_secs()).unwrap_or(i64::MAX);
-    if projections.iter().any(|one| one.lag_seconds > limit) {
+    if behind {
         return Err(Problem::new(Code::NotReady)
             .fact("head", head.position)
             .fact("projections", &projections));

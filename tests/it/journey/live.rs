@@ -107,6 +107,20 @@ async fn assert_hostile(web: &Web, bought: &[Bought<'_>]) {
     );
 }
 
+/// A buyer sees the order confirmed before the runner has sold the goods: waits for that.
+async fn goods_are_sold(web: &Web, truth: &Truth) {
+    let lines: usize = truth.baskets.iter().map(|basket| basket.lines.len()).sum();
+    let all = async {
+        let sql = "select count(*) from events where event_type = 'stock.committed'";
+        while usize::try_from(count(web, sql).await).is_ok_and(|sold| sold < lines) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), all)
+        .await
+        .expect("all goods are sold in the end");
+}
+
 /// The log holds what it would hold if every webhook had come once.
 async fn assert_events(web: &Web, truth: &Truth) {
     let counted: Vec<(String, i64)> =
@@ -217,6 +231,7 @@ async fn the_baskets_are_sold_live_and_come_to_their_true_total() {
         bought.len()
     );
     assert_hostile(&web, &bought).await;
+    goods_are_sold(&web, &truth).await;
     assert_events(&web, &truth).await;
     assert_stock(&web, &truth, &received).await;
     let day = |at| korean_time(at).date_naive();
