@@ -7,22 +7,29 @@
 //! carried out this very command before.
 
 mod cache;
+mod error;
+mod snapshots;
+mod stream;
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, iter::zip, sync::Arc, time::Duration};
 
-use cqrs_es::DomainEvent;
 use jangbu_domain::Decide;
-use jangbu_events::{DecodeError, Event, Metadata, RawEvent, Recorded, Slot, StoreId, Timestamp};
-use tokio::time::Instant;
+use jangbu_events::{Metadata, Recorded, Timestamp};
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use self::cache::{Cache, Cell, Folded};
-use crate::log::{
-    AppendError, CommandRow, Log, NewCommand, NewEvent, NewPersonalKey, Outcome, UniqueKey, reading, rows::event_id,
+pub use self::error::{ExecuteError, LoadError};
+use self::{
+    cache::{Ahead, Cache, Cell, Folded},
+    snapshots::Through,
+    stream::{decode, fold, new_command, recorded},
 };
+use crate::log::{Answer, CommandRow, Log, NewPersonalKey, Outcome, UniqueKey, reading};
 
 /// Tries of a client's command before it is told of the conflict.
 pub const TRIES: u32 = 6;
+/// Events of one stream that are read at once.
+const FOLDED_AT_ONCE: i64 = 1_000;
 /// How long a client's command may take in all.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -105,85 +112,33 @@ pub struct Loaded<A> {
     pub position: i64,
 }
 
-/// Why a stream could not be folded.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The database did not answer.
-    #[error("the log cannot be read: {0}")]
-    Unavailable(#[from] sqlx::Error),
-    /// It holds an event that this version cannot read.
-    #[error("{stream} cannot be folded")]
-    Undecodable {
-        /// `order/ord_…`.
-        stream: String,
-        /// Which event.
-        #[source]
-        source: DecodeError,
-    },
-    /// It holds an event of another aggregate type.
-    #[error("{stream} holds a foreign event {event_type}")]
-    Foreign {
-        /// `order/ord_…`.
-        stream: String,
-        /// Which event.
-        event_type: &'static str,
-    },
+/// What came of a command's turn.
+enum Decided<A: Decide> {
+    /// It was carried out before.
+    Replayed(Committed<A>),
+    /// It is on its way to the log.
+    Sent(Sent<A>),
 }
 
-/// Why a command was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum ExecuteError<E: std::error::Error + 'static> {
-    /// The aggregate says no.
-    #[error(transparent)]
-    Refused(E),
-    /// `If-Match` named another version.
-    #[error("the aggregate is at version {current}")]
-    Stale {
-        /// Its last sequence.
-        current: i64,
-    },
-    /// Others were faster each time.
-    #[error("others changed the aggregate at the same time, it is at version {current}")]
-    Conflict {
-        /// Its last sequence.
-        current: i64,
-    },
-    /// The command id was used for another request.
-    #[error("this key was used for another request")]
-    KeyReused,
-    /// A unique value belongs to somebody else.
-    #[error("the {scope} is taken")]
-    KeyTaken {
-        /// Which kind of value.
-        scope: &'static str,
-    },
-    /// Nothing was recorded; try again later.
-    #[error("the log is busy")]
-    Busy,
-    /// It may be recorded or not; try again with the same command id.
-    #[error("it is not known whether the command was recorded")]
-    OutcomeUnknown,
-    /// The stream could not be folded.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The database does not take these events.
-    #[error("the log refused the events: {0}")]
-    Rejected(String),
+/// A command on its way to the log.
+struct Sent<A: Decide> {
+    answer: Answer,
+    /// The stream's sequence that it was decided on.
+    before: i64,
+    /// The aggregate as it leaves it.
+    after: Folded<A>,
+    /// What it makes.
+    events: Vec<A::Event>,
 }
 
-impl<E: std::error::Error> From<sqlx::Error> for ExecuteError<E> {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Load(LoadError::Unavailable(error))
-    }
-}
-
-impl<E: std::error::Error> From<AppendError> for ExecuteError<E> {
-    fn from(error: AppendError) -> Self {
-        match error {
-            AppendError::Busy => Self::Busy,
-            AppendError::OutcomeUnknown => Self::OutcomeUnknown,
-        }
-    }
+/// Waits until nothing of an aggregate is on its way.
+async fn settle<A, E: std::error::Error + 'static>(
+    ahead: &mut Ahead<A>,
+    deadline: Instant,
+) -> Result<(), ExecuteError<E>> {
+    timeout_at(deadline, ahead.settle())
+        .await
+        .map_err(|_| ExecuteError::Busy)
 }
 
 impl Executor {
@@ -200,25 +155,92 @@ impl Executor {
         &self.log
     }
 
-    /// Carries out one command. Commands of one aggregate are carried out one after the other.
+    /// Carries out one command. Commands of one aggregate are decided one after the other, each on
+    /// what those before it leave, and share commits.
     pub async fn execute<A: Decide>(
         &self,
         id: A::Id,
         command: A::Command,
         envelope: CommandEnvelope,
     ) -> Result<Committed<A>, ExecuteError<A::Error>> {
-        let started = Instant::now();
+        let deadline = Instant::now() + envelope.deadline;
         let cell = self.cache.cell::<A>(id);
-        let Ok(_turn) = tokio::time::timeout(envelope.deadline, cell.mailbox.lock()).await else {
+        let mut tries = 0;
+        loop {
+            let sent = match self.decide(id, &command, &envelope, &cell, deadline).await? {
+                Decided::Replayed(committed) => return Ok(committed),
+                Decided::Sent(sent) => sent,
+            };
+            match sent.answer.within(deadline - Instant::now()).await? {
+                Outcome::Appended(appended) => {
+                    let recorded = recorded::<A>(id, sent.before, &sent.after, sent.events, &envelope, appended);
+                    let mut folded = sent.after;
+                    if !recorded.is_empty() {
+                        folded.position = appended.position;
+                        if snapshots::is_due(sent.before, folded.sequence) {
+                            snapshots::keep(self.log.pool(), id, &folded);
+                        }
+                        cell.keep(folded.clone());
+                    }
+                    return Ok(Committed {
+                        state: folded.state,
+                        sequence: appended.sequence,
+                        position: appended.position,
+                        events: recorded,
+                        duplicate: false,
+                    });
+                }
+                Outcome::Duplicate(row) => {
+                    let newer = self.newest(id, &cell).await?;
+                    return self.replay(id, &envelope, row, newer).await;
+                }
+                Outcome::Conflict { current } => {
+                    tries += 1;
+                    metrics::counter!("jangbu_command_conflicts", "aggregate" => A::TYPE).increment(1);
+                    if tries >= envelope.tries || Instant::now() >= deadline {
+                        return Err(ExecuteError::Conflict { current });
+                    }
+                    if tries > 1 {
+                        let jitter = self.log.surroundings().below(1_000 << tries.min(5));
+                        tokio::time::sleep(Duration::from_micros(jitter)).await;
+                    }
+                }
+                // What it was decided on was not appended, and so it was not sent either.
+                Outcome::Unfounded if Instant::now() < deadline => {}
+                Outcome::Unfounded => return Err(ExecuteError::Busy),
+                Outcome::KeyTaken { scope } => return Err(ExecuteError::KeyTaken { scope }),
+                Outcome::Rejected { reason } => return Err(ExecuteError::Rejected(reason)),
+            }
+        }
+    }
+
+    /// Decides when it is this command's turn, and sends what was decided. What is on its way may be
+    /// decided on, but no answer rests on it alone.
+    async fn decide<A: Decide>(
+        &self,
+        id: A::Id,
+        command: &A::Command,
+        envelope: &CommandEnvelope,
+        cell: &Cell<A>,
+        deadline: Instant,
+    ) -> Result<Decided<A>, ExecuteError<A::Error>> {
+        let Ok(mut ahead) = timeout_at(deadline, cell.mailbox.lock()).await else {
             return Err(ExecuteError::Busy);
         };
-        let mut folded = match cell.folded() {
-            Some(folded) => folded,
-            None => self.newer(id, Folded::default()).await?,
+        let mut folded = if ahead.is_broken() {
+            settle(&mut ahead, deadline).await?;
+            self.newest(id, cell).await?
+        } else {
+            match (ahead.folded(), cell.folded()) {
+                // Nothing is on its way, and somebody has read on since.
+                (Some(left), Some(known)) if ahead.is_settled() && known.sequence > left.sequence => known,
+                (Some(left), _) => left.clone(),
+                (None, Some(known)) => known,
+                (None, None) => self.newest(id, cell).await?,
+            }
         };
         // Whether `folded` was read from the log after this call began.
         let mut confirmed = false;
-        let mut tries = 0;
         loop {
             let stale = envelope
                 .expected_sequence
@@ -226,22 +248,17 @@ impl Executor {
             let decision = if stale {
                 Ok(Vec::new())
             } else {
-                folded.state.decide(&command)
+                folded.state.decide(command)
             };
             let appends = !stale && decision.as_ref().is_ok_and(|events| !events.is_empty());
             if !appends && !confirmed {
-                let newer = self.newer(id, folded).await?;
+                settle(&mut ahead, deadline).await?;
+                folded = self.newest(id, cell).await?;
                 // After the events, so that this command's own cannot slip in between unseen.
-                if let Some(row) = self
-                    .log
-                    .commands(&[envelope.command_id])
-                    .await?
-                    .remove(&envelope.command_id)
-                {
-                    return self.replay(id, &envelope, row, newer).await;
+                let row = self.log.commands(&[envelope.command_id]).await?;
+                if let Some(row) = row.into_values().next() {
+                    return self.replay(id, envelope, row, folded).await.map(Decided::Replayed);
                 }
-                folded = newer;
-                cell.keep(folded.clone());
                 confirmed = true;
                 continue;
             }
@@ -251,55 +268,26 @@ impl Executor {
                 });
             }
             let events = decision.map_err(ExecuteError::Refused)?;
-            let remaining = envelope.deadline.saturating_sub(started.elapsed());
-            let new = new_command::<A>(id, &command, &folded, &events, &envelope)?;
-            match self.log.append(new, remaining).await {
-                Ok(Outcome::Appended(appended)) => {
-                    let slot = slot::<A>(id, &command, &folded);
-                    let recorded = recorded::<A>(id, slot, &folded, events, &envelope, appended);
-                    if !recorded.is_empty() {
-                        // With nobody else looking at it, the state is changed in place and not copied.
-                        cell.forget();
-                        folded = folded.with(&recorded, slot);
-                    }
-                    cell.keep(folded.clone());
-                    return Ok(Committed {
-                        state: folded.state,
-                        sequence: appended.sequence,
-                        position: appended.position,
-                        events: recorded,
-                        duplicate: false,
-                    });
-                }
-                Ok(Outcome::Duplicate(row)) => {
-                    let newer = self.newer(id, folded).await?;
-                    cell.keep(newer.clone());
-                    return self.replay(id, &envelope, row, newer).await;
-                }
-                Ok(Outcome::Conflict { current }) => {
-                    tries += 1;
-                    metrics::counter!("jangbu_command_conflicts", "aggregate" => A::TYPE).increment(1);
-                    if tries >= envelope.tries || started.elapsed() >= envelope.deadline {
-                        cell.forget();
-                        return Err(ExecuteError::Conflict { current });
-                    }
-                    if tries > 1 {
-                        let jitter = self.log.surroundings().below(1_000 << tries.min(5));
-                        tokio::time::sleep(Duration::from_micros(jitter)).await;
-                    }
-                    folded = self.newer(id, folded).await?;
-                    cell.keep(folded.clone());
-                    // Whoever was faster may have been this very command, sent to another process.
-                    confirmed = false;
-                }
-                Ok(Outcome::KeyTaken { scope }) => return Err(ExecuteError::KeyTaken { scope }),
-                Ok(Outcome::Rejected { reason }) => return Err(ExecuteError::Rejected(reason)),
-                Err(error) => {
-                    cell.forget();
-                    return Err(error.into());
-                }
-            }
+            let new = new_command::<A>(id, command, &folded, &events, envelope)?;
+            let after = folded.ahead(&events, new.slot);
+            let place = self.log.place(deadline - Instant::now()).await?;
+            // Nothing waits from here to the end: a caller that goes away leaves nothing half done.
+            let answer = place.append(new, ahead.link());
+            ahead.go_on(after.clone());
+            return Ok(Decided::Sent(Sent {
+                answer,
+                before: folded.sequence,
+                after,
+                events,
+            }));
         }
+    }
+
+    /// Folds what is newer than what is known, and remembers it.
+    async fn newest<A: Decide>(&self, id: A::Id, cell: &Cell<A>) -> Result<Folded<A>, LoadError> {
+        let folded = self.newer(id, cell.folded().unwrap_or_default()).await?;
+        cell.keep(folded.clone());
+        Ok(folded)
     }
 
     /// The answer of a command that was carried out before, if it was: for callers that would have to
@@ -328,10 +316,39 @@ impl Executor {
         Ok(loaded.pop().expect("one id gives one aggregate"))
     }
 
+    /// An aggregate as it was right after a position of the log.
+    pub async fn load_as_of<A: Decide>(&self, id: A::Id, position: i64) -> Result<Loaded<A>, LoadError> {
+        // What is known already is a start, unless it is of later.
+        let known = self.cache.cell::<A>(id).folded();
+        let mut folded = if let Some(known) = known.filter(|known| known.position <= position) {
+            known
+        } else {
+            let sequence = i64::MAX;
+            self.snapshot(id, Through { sequence, position }).await?
+        };
+        self.follow(id, &mut folded, position).await?;
+        Ok(Loaded {
+            state: folded.state,
+            sequence: folded.sequence,
+            position: folded.position,
+        })
+    }
+
     /// Several aggregates of one type as of now, in the order asked, in one read.
     pub async fn load_many<A: Decide>(&self, ids: &[A::Id]) -> Result<Vec<Loaded<A>>, LoadError> {
         let cells: Vec<Arc<Cell<A>>> = ids.iter().map(|id| self.cache.cell::<A>(*id)).collect();
         let mut folded: Vec<Folded<A>> = cells.iter().map(|cell| cell.folded().unwrap_or_default()).collect();
+        let unknown: Vec<String> = zip(ids, &folded)
+            .filter(|(_, folded)| folded.sequence == 0)
+            .map(|(id, _)| id.to_string())
+            .collect();
+        let kept = snapshots::latest::<A>(self.log.pool(), &unknown, Through::NOW).await?;
+        for (id, folded) in zip(ids, &mut folded).filter(|(_, folded)| folded.sequence == 0) {
+            if let Some(kept) = kept.get(&id.to_string()) {
+                *folded = kept.clone();
+            }
+        }
+        let known_before: Vec<i64> = folded.iter().map(|folded| folded.sequence).collect();
         // The same id may be asked for twice.
         let mut asked: HashMap<String, Vec<usize>> = HashMap::new();
         for (index, id) in ids.iter().enumerate() {
@@ -352,6 +369,9 @@ impl Executor {
             }
         }
         for (index, cell) in cells.iter().enumerate() {
+            if folded[index].sequence - known_before[index] >= snapshots::EVERY {
+                snapshots::keep(self.log.pool(), ids[index], &folded[index]);
+            }
             cell.keep(folded[index].clone());
         }
         Ok(folded
@@ -366,10 +386,36 @@ impl Executor {
 
     /// Folds what is newer than `folded`.
     async fn newer<A: Decide>(&self, id: A::Id, mut folded: Folded<A>) -> Result<Folded<A>, LoadError> {
-        for raw in self.log.stream(A::TYPE, &id.to_string(), folded.sequence).await? {
-            fold(&mut folded, &raw)?;
+        if folded.sequence == 0 {
+            folded = self.snapshot(id, Through::NOW).await?;
+        }
+        let known_before = folded.sequence;
+        self.follow(id, &mut folded, i64::MAX).await?;
+        if folded.sequence - known_before >= snapshots::EVERY {
+            snapshots::keep(self.log.pool(), id, &folded);
         }
         Ok(folded)
+    }
+
+    /// Folds what is newer, up to a position of the log, however long the stream is a piece at a time.
+    async fn follow<A: Decide>(&self, id: A::Id, folded: &mut Folded<A>, position: i64) -> Result<(), LoadError> {
+        let (db, stream) = (self.log.pool(), id.to_string());
+        loop {
+            let through = folded.sequence.saturating_add(FOLDED_AT_ONCE);
+            let rows = reading::stream(db, A::TYPE, &stream, folded.sequence, through).await?;
+            for raw in rows.iter().take_while(|raw| raw.position <= position) {
+                fold(folded, raw)?;
+            }
+            if folded.sequence < through {
+                return Ok(());
+            }
+        }
+    }
+
+    /// As far as a snapshot goes; nothing where there is none.
+    async fn snapshot<A: Decide>(&self, id: A::Id, through: Through) -> sqlx::Result<Folded<A>> {
+        let kept = snapshots::latest::<A>(self.log.pool(), &[id.to_string()], through).await?;
+        Ok(kept.into_values().next().unwrap_or_default())
     }
 
     /// Answers a repeated command with the aggregate as it was right after the first.
@@ -387,29 +433,33 @@ impl Executor {
             return Err(ExecuteError::KeyReused);
         }
         let made = row.sequence - i64::from(row.events);
-        let raw = if latest.sequence == row.sequence && row.events == 0 {
+        let is_latest = latest.sequence == row.sequence;
+        let mut folded = if is_latest {
+            latest
+        } else {
+            let (sequence, position) = (made, i64::MAX);
+            let kept = self.snapshot(id, Through { sequence, position }).await;
+            kept.map_err(LoadError::from)?
+        };
+        let after = if is_latest { made } else { folded.sequence };
+        let raw = if after == row.sequence {
             Vec::new()
         } else {
-            let from = if latest.sequence == row.sequence { made } else { 0 };
-            reading::stream(self.log.pool(), A::TYPE, &row.aggregate_id, from, row.sequence).await?
+            reading::stream(self.log.pool(), A::TYPE, &row.aggregate_id, after, row.sequence).await?
         };
         let mut events = Vec::new();
-        let mut folded = Folded::<A>::default();
         for raw in &raw {
             if raw.sequence > made {
                 for event in decode::<A>(raw)? {
                     events.push(raw.clone().with(event));
                 }
             }
-            fold(&mut folded, raw)?;
+            if !is_latest {
+                fold(&mut folded, raw)?;
+            }
         }
-        let state = if latest.sequence == row.sequence {
-            latest.state
-        } else {
-            folded.state
-        };
         Ok(Committed {
-            state,
+            state: folded.state,
             sequence: row.sequence,
             position: row.position,
             events,
@@ -422,104 +472,4 @@ impl fmt::Debug for Executor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Executor")
     }
-}
-
-/// An existing stream keeps its slot; a new one gets it from the command.
-fn slot<A: Decide>(id: A::Id, command: &A::Command, folded: &Folded<A>) -> Slot {
-    folded.slot.unwrap_or_else(|| Slot::of(A::partition_key(id, command)))
-}
-
-fn new_command<A: Decide>(
-    id: A::Id,
-    command: &A::Command,
-    folded: &Folded<A>,
-    events: &[A::Event],
-    envelope: &CommandEnvelope,
-) -> Result<NewCommand, ExecuteError<A::Error>> {
-    let rejected = |error: serde_json::Error| ExecuteError::Rejected(error.to_string());
-    let events = events.iter().map(|event| {
-        Ok(NewEvent {
-            event_type: event.event_type(),
-            event_version: event.event_version(),
-            payload: serde_json::to_string(event).map_err(rejected)?,
-            occurred_at: A::happened_at(event),
-        })
-    });
-    Ok(NewCommand {
-        command_id: envelope.command_id,
-        store_id: StoreId::DEFAULT,
-        aggregate_type: A::TYPE,
-        aggregate_id: id.to_string(),
-        slot: slot::<A>(id, command, folded),
-        expected_sequence: folded.sequence,
-        events: events.collect::<Result<_, ExecuteError<A::Error>>>()?,
-        metadata: serde_json::to_string(&envelope.metadata).map_err(rejected)?,
-        causation_id: envelope.causation_id,
-        correlation_id: envelope.correlation_id,
-        occurred_at: envelope.occurred_at,
-        body_hash: envelope.body_hash,
-        unique_keys: envelope.unique_keys.clone(),
-        personal_keys: envelope.personal_keys.clone(),
-    })
-}
-
-/// The events of a command as the log now has them.
-fn recorded<A: Decide>(
-    id: A::Id,
-    slot: Slot,
-    folded: &Folded<A>,
-    events: Vec<A::Event>,
-    envelope: &CommandEnvelope,
-    appended: crate::log::Appended,
-) -> Vec<Recorded<A::Event>> {
-    let first = appended.position - i64::try_from(events.len()).expect("a command is small");
-    (1_i64..)
-        .zip(events)
-        .enumerate()
-        .map(|(index, (nth, payload))| Recorded {
-            position: first + nth,
-            slot,
-            store_id: StoreId::DEFAULT,
-            event_id: event_id(envelope.command_id, index),
-            aggregate_type: A::TYPE.to_owned(),
-            aggregate_id: id.to_string(),
-            sequence: folded.sequence + nth,
-            command_id: envelope.command_id,
-            causation_id: envelope.causation_id,
-            correlation_id: envelope.correlation_id,
-            occurred_at: A::happened_at(&payload).unwrap_or(envelope.occurred_at),
-            recorded_at: appended.recorded_at,
-            metadata: envelope.metadata.clone(),
-            payload,
-        })
-        .collect()
-}
-
-fn decode<A: Decide>(raw: &RawEvent) -> Result<Vec<A::Event>, LoadError> {
-    let stream = || format!("{}/{}", raw.aggregate_type, raw.aggregate_id);
-    Event::decode(&raw.payload)
-        .map_err(|source| LoadError::Undecodable {
-            stream: stream(),
-            source,
-        })?
-        .into_iter()
-        .map(|event| {
-            let event_type = event.name();
-            A::Event::try_from(event).map_err(|_| LoadError::Foreign {
-                stream: stream(),
-                event_type,
-            })
-        })
-        .collect()
-}
-
-fn fold<A: Decide>(folded: &mut Folded<A>, raw: &RawEvent) -> Result<(), LoadError> {
-    let state = Arc::make_mut(&mut folded.state);
-    for event in decode::<A>(raw)? {
-        state.apply(event);
-    }
-    folded.sequence = raw.sequence;
-    folded.position = raw.position;
-    folded.slot = Some(raw.slot);
-    Ok(())
 }

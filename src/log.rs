@@ -5,6 +5,8 @@
 //! a missing event can be proven.
 
 pub mod appender;
+pub mod chain;
+pub mod copy;
 pub mod core;
 pub mod reading;
 pub mod rows;
@@ -20,8 +22,11 @@ use sqlx::{
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use self::appender::{Appender, COMMAND_BYTES_MAX, QUEUE_MAX, Submission};
 pub use self::rows::{Appended, CommandRow, Head, NewCommand, NewEvent, NewPersonalKey, Outcome, UniqueKey};
+use self::{
+    appender::{Appender, COMMAND_BYTES_MAX, QUEUE_MAX, Submission, Waiting},
+    chain::{Chain, Link},
+};
 use crate::clock::Surroundings;
 
 /// The channel on which processes tell each other that the log has grown.
@@ -61,6 +66,45 @@ pub enum AppendError {
     /// The deadline passed before the database answered: the command may be in the log or not.
     #[error("it is not known whether the command was recorded; send it again with the same key")]
     OutcomeUnknown,
+}
+
+/// Room for one command in the appender's queue.
+#[derive(Debug)]
+pub struct Place<'a>(mpsc::Permit<'a, Submission>);
+
+/// Where the log's answer to a command comes.
+#[derive(Debug)]
+pub struct Answer(oneshot::Receiver<Outcome>);
+
+impl Place<'_> {
+    /// Sends a command to the appender, behind all that were sent before. From here on it is appended
+    /// or refused whether or not anybody waits.
+    pub fn append(self, command: NewCommand, link: Link) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let refused = if command.has_null_character() {
+            Some("U+0000 cannot be read back from json".to_owned())
+        } else if command.weight() > COMMAND_BYTES_MAX {
+            Some(format!("a command has at most {COMMAND_BYTES_MAX} bytes"))
+        } else {
+            None
+        };
+        let waiting = Waiting { answer, link };
+        match refused {
+            Some(reason) => waiting.tell(Outcome::Rejected { reason }),
+            None => self.0.send(Submission { command, waiting }),
+        }
+        Answer(answered)
+    }
+}
+
+impl Answer {
+    /// Waits for it.
+    pub async fn within(self, deadline: Duration) -> Result<Outcome, AppendError> {
+        match tokio::time::timeout(deadline, self.0).await {
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(_)) | Err(_) => Err(AppendError::OutcomeUnknown),
+        }
+    }
 }
 
 impl Log {
@@ -103,26 +147,18 @@ impl Log {
 
     /// Appends one command; commands that many callers append at once share a commit.
     pub async fn append(&self, command: NewCommand, deadline: Duration) -> Result<Outcome, AppendError> {
-        if command.has_null_character() {
-            return Ok(Outcome::Rejected {
-                reason: "U+0000 cannot be read back from json".to_owned(),
-            });
-        }
-        if command.weight() > COMMAND_BYTES_MAX {
-            return Ok(Outcome::Rejected {
-                reason: format!("a command has at most {COMMAND_BYTES_MAX} bytes"),
-            });
-        }
-        let (answer, answered) = oneshot::channel();
         let started = tokio::time::Instant::now();
-        let place = tokio::time::timeout(deadline, self.queue.reserve()).await;
-        let Ok(Ok(place)) = place else {
-            return Err(AppendError::Busy);
-        };
-        place.send(Submission { command, answer });
-        match tokio::time::timeout(deadline.saturating_sub(started.elapsed()), answered).await {
-            Ok(Ok(outcome)) => Ok(outcome),
-            Ok(Err(_)) | Err(_) => Err(AppendError::OutcomeUnknown),
+        // A chain of one rests on nothing.
+        let place = self.place(deadline).await?;
+        let answer = place.append(command, Chain::new().link(0));
+        answer.within(deadline.saturating_sub(started.elapsed())).await
+    }
+
+    /// Waits for room in the appender's queue.
+    pub async fn place(&self, deadline: Duration) -> Result<Place<'_>, AppendError> {
+        match tokio::time::timeout(deadline, self.queue.reserve()).await {
+            Ok(Ok(permit)) => Ok(Place(permit)),
+            Ok(Err(_)) | Err(_) => Err(AppendError::Busy),
         }
     }
 
@@ -237,7 +273,7 @@ pub struct Fenced {
 
 /// Gives the log a new identity after a restore or a failover, and takes back what stands above its
 /// head: builds that have seen events which are gone are emptied for good and built anew, and the
-/// relay and the process managers go on from the head at most.
+/// relay, the process managers and webhooks go on from the head at most.
 pub async fn fence(db: &mut sqlx::PgConnection, surroundings: &Surroundings) -> sqlx::Result<Fenced> {
     use sqlx::Connection;
 
@@ -258,6 +294,16 @@ pub async fn fence(db: &mut sqlx::PgConnection, surroundings: &Surroundings) -> 
     .execute(&mut *tx)
     .await?;
     let processes = sqlx::query!("update process_checkpoints set position = $1 where position > $1", head)
+        .execute(&mut *tx)
+        .await?;
+    // Nothing that waits beyond the head is there any more.
+    let webhooks = sqlx::query!(
+        "update webhook_endpoints set position = least(position, $1), revision = revision + 1 where position > $1",
+        head
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!("delete from webhook_held where position > $1", head)
         .execute(&mut *tx)
         .await?;
     let ahead = sqlx::query!(
@@ -285,6 +331,6 @@ pub async fn fence(db: &mut sqlx::PgConnection, surroundings: &Surroundings) -> 
     tx.commit().await?;
     Ok(Fenced {
         log_id,
-        reset: relay.rows_affected() + processes.rows_affected() + ahead.len() as u64,
+        reset: relay.rows_affected() + processes.rows_affected() + webhooks.rows_affected() + ahead.len() as u64,
     })
 }

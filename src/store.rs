@@ -136,7 +136,7 @@ impl<A: Decide> EventStore<A> for LogStore<A> {
         };
         match self.log.append(command, DEADLINE).await {
             Ok(Outcome::Appended(_) | Outcome::Duplicate(_)) => {}
-            Ok(Outcome::Conflict { .. }) => return Err(AggregateError::AggregateConflict),
+            Ok(Outcome::Conflict { .. } | Outcome::Unfounded) => return Err(AggregateError::AggregateConflict),
             Ok(Outcome::Rejected { reason }) => {
                 return Err(AggregateError::UnexpectedError(Box::new(StoreError(reason))));
             }

@@ -8,9 +8,11 @@ use std::{
 };
 
 use jangbu_domain::Decide;
-use jangbu_events::{AggregateId, Recorded, Slot};
+use jangbu_events::{AggregateId, Slot};
 use lru::LruCache;
 use uuid::Uuid;
+
+use crate::log::chain::{Chain, Link};
 
 /// Independent parts, so that commands of different aggregates rarely wait for one lock.
 const SHARDS: usize = 16;
@@ -27,8 +29,15 @@ pub struct Cache {
 /// One aggregate: its mailbox, and what is known of it.
 pub struct Cell<A> {
     /// Whoever holds it decides next.
-    pub mailbox: tokio::sync::Mutex<()>,
+    pub mailbox: tokio::sync::Mutex<Ahead<A>>,
     folded: Mutex<Option<Folded<A>>>,
+}
+
+/// What commands that are on their way to the log will leave.
+pub struct Ahead<A> {
+    chain: Arc<Chain>,
+    links: u64,
+    folded: Option<Folded<A>>,
 }
 
 /// An aggregate folded up to a sequence.
@@ -60,7 +69,11 @@ impl Cache {
         let mut shard = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
         let cell = shard.get_or_insert(key, || {
             Arc::new(Cell::<A> {
-                mailbox: tokio::sync::Mutex::new(()),
+                mailbox: tokio::sync::Mutex::new(Ahead {
+                    chain: Chain::new(),
+                    links: 0,
+                    folded: None,
+                }),
                 folded: Mutex::new(None),
             })
         });
@@ -81,24 +94,58 @@ impl<A> Cell<A> {
             *known = Some(folded);
         }
     }
+}
 
-    /// Forgets what is known.
-    pub fn forget(&self) {
-        *self.folded.lock().unwrap_or_else(PoisonError::into_inner) = None;
+impl<A> Ahead<A> {
+    /// What the next decision is made on; `None` if nothing is on its way.
+    pub fn folded(&self) -> Option<&Folded<A>> {
+        self.folded.as_ref()
+    }
+
+    /// Whether some command was not appended: what was decided on it will not be either.
+    pub fn is_broken(&self) -> bool {
+        self.chain.is_broken()
+    }
+
+    /// Whether the fate of all commands is known.
+    pub fn is_settled(&self) -> bool {
+        self.chain.is_settled()
+    }
+
+    /// Waits until the fate of all commands is known, and begins anew.
+    pub async fn settle(&mut self) {
+        self.chain.settled().await;
+        self.chain = Chain::new();
+        self.links = 0;
+        self.folded = None;
+    }
+
+    /// For the next command, which is sent at once.
+    pub fn link(&mut self) -> Link {
+        let link = self.chain.link(self.links);
+        self.links += 1;
+        link
+    }
+
+    /// The next decision is made on this.
+    pub fn go_on(&mut self, folded: Folded<A>) {
+        self.folded = Some(folded);
     }
 }
 
 impl<A: Decide> Folded<A> {
-    /// After events that were appended to it.
-    pub fn with(mut self, events: &[Recorded<A::Event>], slot: Slot) -> Self {
-        let state = Arc::make_mut(&mut self.state);
-        for event in events {
-            state.apply(event.payload.clone());
-            self.sequence = event.sequence;
-            self.position = event.position;
+    /// As it will be once these events are appended; where in the log is not known yet.
+    pub fn ahead(&self, events: &[A::Event], slot: Slot) -> Self {
+        let mut ahead = self.clone();
+        if !events.is_empty() {
+            let state = Arc::make_mut(&mut ahead.state);
+            for event in events {
+                state.apply(event.clone());
+                ahead.sequence += 1;
+            }
+            ahead.slot = Some(slot);
         }
-        self.slot = Some(slot);
-        self
+        ahead
     }
 }
 

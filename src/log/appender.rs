@@ -13,9 +13,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::{
-    core::{Core, Place, Verdict, appended, event_count, judge},
+    chain::Link,
+    core::{Core, Place, Turn, Verdict, appended, event_count, judge},
     rows::{CommandRow, Head, NewCommand, Outcome},
-    sql,
+    sql::{self, Backend},
 };
 use crate::clock::Surroundings;
 
@@ -29,6 +30,8 @@ const BYTES_MAX: usize = 1 << 20;
 pub const COMMAND_BYTES_MAX: usize = 8 << 20;
 /// Commands that may wait for the next batch.
 pub const QUEUE_MAX: usize = 8_192;
+/// How often those who were just answered are let run before the next batch goes.
+const YIELDS_MAX: usize = 3;
 /// How long the database may take over one exchange. A connection that fell silent without a word
 /// would otherwise hold up the log for as long as TCP has patience; sending again is always safe.
 const EXCHANGE_MAX: Duration = Duration::from_secs(6);
@@ -42,18 +45,40 @@ pub struct Submission {
     /// What to append.
     pub command: NewCommand,
     /// Who waits.
+    pub waiting: Waiting,
+}
+
+/// Whoever waits for a command, and what was decided on top of it.
+#[derive(Debug)]
+pub struct Waiting {
+    /// Where the answer goes.
     pub answer: oneshot::Sender<Outcome>,
+    /// Its place among the commands of its aggregate.
+    pub link: Link,
+}
+
+impl Waiting {
+    /// Answers. Whoever has given up waiting is passed over.
+    pub fn tell(self, outcome: Outcome) {
+        let Self { answer, mut link } = self;
+        if matches!(outcome, Outcome::Appended(_)) {
+            link.appended();
+        }
+        // Whoever hears of it and decides anew finds the chain as this leaves it.
+        drop(link);
+        _ = answer.send(outcome);
+    }
 }
 
 /// A batch under way: distinct commands, each with everyone who waits for it.
-type Work = Vec<(NewCommand, Vec<oneshot::Sender<Outcome>>)>;
+type Work = Vec<(NewCommand, Vec<Waiting>)>;
 
 /// How one send ended.
 enum Sent {
     /// The batch is in the log.
     Committed,
-    /// The head or a stream was not where it was thought to be; nothing was written.
-    NotTaken,
+    /// The head was here, or else a stream was not where it was thought to be; nothing was written.
+    NotTaken(Head),
     /// Some unique constraint said no, whichever: its name depends on execution order.
     Violation,
     /// The connection or the reply was lost: it may be in the log or not.
@@ -65,7 +90,9 @@ enum Sent {
 /// Runs until the queue is closed.
 pub struct Appender {
     options: PgConnectOptions,
-    connection: Option<PgConnection>,
+    connection: Option<(PgConnection, Backend)>,
+    /// Was sent a batch that queues, and nobody heard what it did.
+    unheard: Option<Backend>,
     core: Core,
     surroundings: Surroundings,
     /// The highest position this process knows of.
@@ -86,6 +113,9 @@ impl Appender {
             // Every statement here finds its rows by an index. PostgreSQL would scan the tables while
             // they are small and keep that plan long after.
             ("enable_seqscan", "off"),
+            // A batch of one would look cheaper to plan anew each time than the plan for any: planning
+            // takes longer than the work.
+            ("plan_cache_mode", "force_generic_plan"),
             // The server gives up first, in ms: else each connection that we give up while something
             // holds the table would leave a waiting backend behind, until there are no more.
             ("statement_timeout", "4000"),
@@ -97,10 +127,12 @@ impl Appender {
         let mut connection = PgConnection::connect_with(&options).await?;
         check_clock(&mut connection, &surroundings).await?;
         let core = Core::new(sql::read_head(&mut connection).await?);
+        let backend = sql::backend(&mut connection).await?;
         publish(&known, core.head());
         Ok(Self {
             options,
-            connection: Some(connection),
+            connection: Some((connection, backend)),
+            unheard: None,
             core,
             surroundings,
             known,
@@ -111,6 +143,9 @@ impl Appender {
     /// Takes whatever has queued, as one batch, again and again.
     pub async fn run(mut self, mut queue: mpsc::Receiver<Submission>) {
         let mut next = None;
+        // How many were answered last. Their next commands are on their way, and share a commit with the
+        // first of them if it lets them run before it goes.
+        let mut answered = 1;
         loop {
             let first = match next.take() {
                 Some(submission) => submission,
@@ -119,7 +154,14 @@ impl Appender {
                     None => return,
                 },
             };
+            for _ in 0..YIELDS_MAX {
+                if queue.len() + 1 >= answered {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
             let work = gather(first, &mut queue, &mut next);
+            answered = work.len();
             metrics::histogram!("jangbu_append_batch_commands").record(u32::try_from(work.len()).unwrap_or(u32::MAX));
             self.commit(work).await;
         }
@@ -151,18 +193,20 @@ impl Appender {
     async fn commit_or_find_poison(&mut self, work: &mut Work) -> Option<sqlx::Error> {
         let mut sent_at: Option<Place> = None;
         let mut fruitless = 0;
-        while !work.is_empty() {
+        loop {
+            // What may be in the log is sent again as it was.
+            if sent_at.is_none() && self.unheard.is_none() {
+                answer_unfounded(work);
+            }
+            if work.is_empty() {
+                return None;
+            }
             let commands: Vec<&NewCommand> = work.iter().map(|(command, _)| command).collect();
             // After a lost reply the same rows go again: were they renumbered, a first send that
             // did commit could not be told from another process's work.
-            let locked = self.core.should_lock() && sent_at.is_none();
-            let (place, sent) = if locked {
-                self.send_locked(&commands).await
-            } else {
-                let place = sent_at.unwrap_or_else(|| self.core.place(self.surroundings.now()));
-                let sent = self.send(&commands, place).await;
-                (place, sent)
-            };
+            let turn = self.core.turn(sent_at);
+            let mut place = sent_at.unwrap_or_else(|| self.core.place(self.surroundings.now()));
+            let sent = self.send(&commands, &mut place, turn).await;
             match sent {
                 Sent::Committed => {
                     let answers = appended(&commands, place);
@@ -179,8 +223,11 @@ impl Appender {
                 }
                 // With a lost reply before, the head may have moved because of us. If it has not
                 // moved at all, a stream is shorter than a command expects. Either way: look.
-                Sent::NotTaken if sent_at.is_none() && self.head_has_moved().await => {}
-                Sent::NotTaken | Sent::Violation => {
+                Sent::NotTaken(head) if turn == Turn::Race && sent_at.is_none() && head != self.core.head() => {
+                    self.core.lost_race(head);
+                    publish(&self.known, head);
+                }
+                Sent::NotTaken(_) | Sent::Violation => {
                     let known = self.core.head();
                     let before = work.len();
                     self.classify(work, sent_at.take()).await;
@@ -198,48 +245,39 @@ impl Appender {
                 Sent::Unknown(error) => {
                     tracing::warn!(%error, "the outcome of an append is unknown; it is sent again");
                     metrics::counter!("jangbu_append_outcome_unknown").increment(1);
-                    self.connection = None;
-                    sent_at = Some(place);
+                    let lost = self.connection.take();
+                    // At a place of its own a batch may arrive late: the place is taken by then. One that
+                    // queues would be let in wherever the log ends, so its backend must be gone before
+                    // anything else. What of it is in the log is then answered as carried out before.
+                    match turn {
+                        Turn::Race => sent_at = Some(place),
+                        Turn::Queue => self.unheard = lost.map(|(_, backend)| backend),
+                    }
                     // What did not come back may have been anything, a COMMIT included.
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 Sent::Poison(error) => return Some(error),
             }
         }
-        None
     }
 
-    async fn send(&mut self, commands: &[&NewCommand], place: Place) -> Sent {
-        let connection = self.connection().await;
-        match in_time(sql::insert(connection, commands, place)).await {
-            Ok(true) => Sent::Committed,
-            Ok(false) => Sent::NotTaken,
-            Err(error) => sort(error),
+    /// Sends a batch once; `place` becomes where it stands, which a batch that queues learns only then.
+    async fn send(&mut self, commands: &[&NewCommand], place: &mut Place, turn: Turn) -> Sent {
+        if turn == Turn::Queue {
+            metrics::counter!("jangbu_append_locked_batches").increment(1);
         }
-    }
-
-    /// As [`Self::send`], but queueing with other processes instead of racing them.
-    async fn send_locked(&mut self, commands: &[&NewCommand]) -> (Place, Sent) {
-        metrics::counter!("jangbu_append_locked_batches").increment(1);
-        let now = self.surroundings.now();
-        let mut place = self.core.place(now);
-        let core = &mut self.core;
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            empty => empty.insert(connect(&self.options).await),
-        };
-        let sent = async {
-            let mut tx = connection.begin().await?;
-            core.under_lock(sql::lock_and_read_head(&mut tx).await?);
-            place = core.place(now);
-            let taken = sql::insert(&mut tx, commands, place).await?;
-            tx.commit().await?;
-            Ok(taken)
-        };
-        match in_time(sent).await {
-            Ok(true) => (place, Sent::Committed),
-            Ok(false) => (place, Sent::NotTaken),
-            Err(error) => (place, sort(error)),
+        let connection = self.connection().await;
+        match in_time(sql::append(connection, commands, *place, turn)).await {
+            Ok(sent) if sent.taken => {
+                place.after = sent.after;
+                place.recorded_at = sent.recorded_at.unwrap_or(place.recorded_at);
+                Sent::Committed
+            }
+            Ok(sent) => Sent::NotTaken(Head {
+                position: sent.after,
+                recorded_at: sent.recorded_at,
+            }),
+            Err(error) => sort(error),
         }
     }
 
@@ -247,11 +285,7 @@ impl Appender {
     async fn classify(&mut self, work: &mut Work, sent_at: Option<Place>) {
         let commands: Vec<&NewCommand> = work.iter().map(|(command, _)| command).collect();
         let (findings, head) = loop {
-            let connection = match &mut self.connection {
-                Some(connection) => connection,
-                empty => empty.insert(connect(&self.options).await),
-            };
-            match in_time(sql::find(connection, &commands)).await {
+            match in_time(sql::find(self.connection().await, &commands)).await {
                 Ok(found) => break found,
                 Err(error) => {
                     tracing::warn!(%error, "a batch cannot be classified yet");
@@ -262,7 +296,7 @@ impl Appender {
         };
         let verdicts = judge(&commands, &findings, sent_at);
         if head == self.core.head() {
-            self.core.under_lock(head);
+            self.core.stands_at(head);
         } else {
             self.core.lost_race(head);
         }
@@ -275,35 +309,39 @@ impl Appender {
         }
     }
 
-    /// Reads the head again; whether another process has appended.
-    async fn head_has_moved(&mut self) -> bool {
-        let head = self.read_head().await;
-        if head == self.core.head() {
-            return false;
-        }
-        self.core.lost_race(head);
-        publish(&self.known, head);
-        true
+    async fn connection(&mut self) -> &mut PgConnection {
+        let open = match self.connection.take() {
+            Some(open) => open,
+            None => self.connect_anew().await,
+        };
+        &mut self.connection.insert(open).0
     }
 
-    async fn read_head(&mut self) -> Head {
+    /// Connects, however long it takes: callers are told 503 at their own deadlines.
+    async fn connect_anew(&mut self) -> (PgConnection, Backend) {
+        let mut wait = Duration::from_millis(20);
         loop {
-            match in_time(sql::read_head(self.connection().await)).await {
-                Ok(head) => return head,
+            match in_time(self.try_to_connect()).await {
+                Ok(open) => {
+                    self.unheard = None;
+                    return open;
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "the head of the log cannot be read yet");
-                    self.connection = None;
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tracing::warn!(%error, "the log cannot be reached yet");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(2));
                 }
             }
         }
     }
 
-    async fn connection(&mut self) -> &mut PgConnection {
-        match &mut self.connection {
-            Some(connection) => connection,
-            empty => empty.insert(connect(&self.options).await),
+    async fn try_to_connect(&self) -> sqlx::Result<(PgConnection, Backend)> {
+        let mut connection = PgConnection::connect_with(&self.options).await?;
+        let backend = sql::backend(&mut connection).await?;
+        if let Some(unheard) = self.unheard {
+            sql::end_backend(&mut connection, unheard).await?;
         }
+        Ok((connection, backend))
     }
 }
 
@@ -327,31 +365,18 @@ async fn in_time<T>(exchange: impl Future<Output = sqlx::Result<T>>) -> sqlx::Re
         .unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
 }
 
-/// Connects, however long it takes: callers are told 503 at their own deadlines.
-async fn connect(options: &PgConnectOptions) -> PgConnection {
-    let mut wait = Duration::from_millis(20);
-    loop {
-        match in_time(PgConnection::connect_with(options)).await {
-            Ok(connection) => return connection,
-            Err(error) => {
-                tracing::warn!(%error, "the log cannot be reached yet");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(Duration::from_secs(2));
-            }
-        }
-    }
-}
-
 /// Takes what has queued up to the limits, folding equal command ids into one.
 fn gather(first: Submission, queue: &mut mpsc::Receiver<Submission>, next: &mut Option<Submission>) -> Work {
     let mut events = first.command.events.len();
     let mut bytes = first.command.weight();
     let mut seen: HashMap<Uuid, usize> = HashMap::from([(first.command.command_id, 0)]);
-    let mut work: Work = vec![(first.command, vec![first.answer])];
+    let mut work: Work = vec![(first.command, vec![first.waiting])];
     while work.len() < COMMANDS_MAX {
         let Ok(submission) = queue.try_recv() else { break };
         if let Some(&index) = seen.get(&submission.command.command_id) {
-            work[index].1.push(submission.answer);
+            // It may have been decided otherwise than the first, which alone is appended.
+            submission.waiting.link.broken();
+            work[index].1.push(submission.waiting);
             continue;
         }
         events += submission.command.events.len();
@@ -361,7 +386,7 @@ fn gather(first: Submission, queue: &mut mpsc::Receiver<Submission>, next: &mut 
             break;
         }
         seen.insert(submission.command.command_id, work.len());
-        work.push((submission.command, vec![submission.answer]));
+        work.push((submission.command, vec![submission.waiting]));
     }
     work
 }
@@ -373,9 +398,21 @@ fn answer_all(work: Work, mut outcome: impl FnMut(&NewCommand) -> Outcome) {
     }
 }
 
+/// Takes out what was decided on a command that was not appended. In the order of the batch: each may
+/// have others behind it.
+fn answer_unfounded(work: &mut Work) {
+    for (command, waiting) in std::mem::take(work) {
+        if waiting.first().is_some_and(|first| first.link.is_unfounded()) {
+            answer(&command, waiting, Outcome::Unfounded);
+        } else {
+            work.push((command, waiting));
+        }
+    }
+}
+
 /// Tells everyone who waits for a command. Only the first who sent it appended it; for the others
-/// it is a duplicate. Whoever has given up waiting is passed over.
-fn answer(command: &NewCommand, waiting: Vec<oneshot::Sender<Outcome>>, outcome: Outcome) {
+/// it is a duplicate.
+fn answer(command: &NewCommand, waiting: Vec<Waiting>, outcome: Outcome) {
     let mut waiting = waiting.into_iter();
     let Some(first) = waiting.next() else { return };
     for other in waiting {
@@ -392,9 +429,9 @@ fn answer(command: &NewCommand, waiting: Vec<oneshot::Sender<Outcome>>, outcome:
             }),
             other => other.clone(),
         };
-        _ = other.send(theirs);
+        other.tell(theirs);
     }
-    _ = first.send(outcome);
+    first.tell(outcome);
 }
 
 /// Raises what this process knows of the head.

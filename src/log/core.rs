@@ -8,17 +8,17 @@ use uuid::Uuid;
 
 use super::rows::{Appended, CommandRow, Head, NewCommand, Outcome};
 
-/// Races lost in a row after which a batch goes under the advisory lock.
+/// Races lost in a row after which batches queue.
 const LOST_RACES_MAX: u32 = 2;
-/// Batches that go under the lock before racing is tried again.
-const LOCKED_BATCHES: u32 = 64;
+/// Batches that queue before racing is tried again.
+const QUEUED_BATCHES: u32 = 64;
 
 /// What the appender knows between two batches.
 #[derive(Debug)]
 pub struct Core {
     head: Head,
     lost_races: u32,
-    locked_batches_left: u32,
+    queued_batches_left: u32,
 }
 
 /// Where a batch goes: after `after`, at `recorded_at`. Sent again unchanged until the outcome is known.
@@ -28,6 +28,15 @@ pub struct Place {
     pub after: i64,
     /// One moment for the whole batch, never before the head's.
     pub recorded_at: Timestamp,
+}
+
+/// How a batch meets those of other processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It races them for the next position, and loses if the head is not where it is thought to be.
+    Race,
+    /// It waits until it is its turn, and stands wherever the log ends then.
+    Queue,
 }
 
 /// What one consistent read found about a batch that was not taken.
@@ -56,7 +65,7 @@ impl Core {
         Self {
             head,
             lost_races: 0,
-            locked_batches_left: 0,
+            queued_batches_left: 0,
         }
     }
 
@@ -79,25 +88,29 @@ impl Core {
         self.head = head;
         self.lost_races += 1;
         if self.lost_races >= LOST_RACES_MAX {
-            self.locked_batches_left = LOCKED_BATCHES;
+            self.queued_batches_left = QUEUED_BATCHES;
         }
     }
 
-    /// The head was read under the lock, right before the batch is sent.
-    pub const fn under_lock(&mut self, head: Head) {
+    /// The head was read, and no race was lost over it.
+    pub const fn stands_at(&mut self, head: Head) {
         self.head = head;
     }
 
-    /// Whether the next batch should go under the advisory lock: racing another process that
-    /// appends all the time costs more than queueing with it.
-    pub const fn should_lock(&self) -> bool {
-        self.locked_batches_left > 0
+    /// How the next batch should meet those of other processes: racing one that appends all the time
+    /// costs more than queueing with it. What may have been sent to a place goes there again.
+    pub const fn turn(&self, sent_at: Option<Place>) -> Turn {
+        if self.queued_batches_left > 0 && sent_at.is_none() {
+            Turn::Queue
+        } else {
+            Turn::Race
+        }
     }
 
     /// A batch is in the log.
     pub fn committed(&mut self, place: Place, events: usize) {
         self.lost_races = 0;
-        self.locked_batches_left = self.locked_batches_left.saturating_sub(1);
+        self.queued_batches_left = self.queued_batches_left.saturating_sub(1);
         if events > 0 {
             let position = place.after + i64::try_from(events).expect("a batch is small");
             self.head = Head {
@@ -144,7 +157,7 @@ pub fn judge(commands: &[&NewCommand], findings: &Findings, sent_at: Option<Plac
         if let Some(row) = findings.commands.get(&command.command_id) {
             let own = own.as_ref().map(|own| own[index]);
             verdicts.push(Verdict::Answer(match own {
-                Some(own) if own.is(row) => Outcome::Appended(own),
+                Some(own) if own.is(row) && command.made(row) => Outcome::Appended(own),
                 _ => Outcome::Duplicate(row.clone()),
             }));
             continue;

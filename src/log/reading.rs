@@ -134,6 +134,42 @@ pub async fn stream(
     events(rows)
 }
 
+/// Events in `(after, through]` in position order, but those whose type and version (`order.placed 1`) are
+/// among `passed_over`.
+pub async fn read_but(
+    db: impl PgExecutor<'_>,
+    after: i64,
+    through: i64,
+    passed_over: &[String],
+) -> sqlx::Result<Vec<RawEvent>> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select position, slot, store_id, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version,
+            payload::text as "payload!", metadata::text as "metadata!", command_id, causation_id, correlation_id,
+            occurred_at, recorded_at
+        from events
+        where position > $1 and position <= $2 and event_type || ' ' || event_version <> all ($3)
+        order by position"#,
+        after,
+        through,
+        passed_over,
+    )
+    .fetch_all(db)
+    .await?;
+    events(rows)
+}
+
+/// How many events there are in `(after, through]`: fewer than positions is damage.
+pub async fn count(db: impl PgExecutor<'_>, after: i64, through: i64) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "count!" from events where position > $1 and position <= $2"#,
+        after,
+        through
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// Newer events of several streams of one type at once: each after the sequence known of it.
 pub async fn streams(db: &PgPool, aggregate_type: &str, known: &[(String, i64)]) -> sqlx::Result<Vec<RawEvent>> {
     let (ids, after): (Vec<&str>, Vec<i64>) = known.iter().map(|(id, after)| (id.as_str(), *after)).unzip();

@@ -139,12 +139,13 @@ pub enum Outcome {
     Appended(Appended),
     /// It was in the log already.
     Duplicate(CommandRow),
-    /// The stream does not stand where the decision was made: it has gone on, or what the decision
-    /// was made on was refused.
+    /// The stream does not stand where the decision was made.
     Conflict {
         /// Its last sequence.
         current: i64,
     },
+    /// A command that it was decided on was not appended: it has to be decided anew.
+    Unfounded,
     /// Another owner has a unique key it claims.
     KeyTaken {
         /// Which kind of key.
@@ -164,6 +165,13 @@ impl NewCommand {
             .iter()
             .map(|event| event.payload.len() + self.metadata.len())
             .sum()
+    }
+
+    /// Whether a row may be of this very command: the same id may have been used for another stream, or
+    /// decided to something else.
+    pub fn made(&self, row: &CommandRow) -> bool {
+        (self.aggregate_type, self.aggregate_id.as_str()) == (row.aggregate_type.as_str(), row.aggregate_id.as_str())
+            && i32::try_from(self.events.len()) == Ok(row.events)
     }
 
     /// The id of its n-th event, counted from 0.

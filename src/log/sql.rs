@@ -3,16 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use jangbu_events::{AggregateId, Timestamp};
-use sqlx::{Connection, PgConnection, postgres::PgQueryResult};
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::{
-    core::{Findings, Place, appended},
+    core::{Findings, Place, Turn},
     rows::{CommandRow, Head, NewCommand},
 };
-
-/// Serialises processes that append to one database and collide; any 64-bit number will do.
-const APPEND_LOCK: i64 = 0x6a61_6e67_6275;
 
 /// Reads the end of the log.
 pub async fn read_head(db: &mut PgConnection) -> sqlx::Result<Head> {
@@ -38,13 +35,41 @@ pub async fn read_clock(db: &mut PgConnection) -> sqlx::Result<Timestamp> {
         .await
 }
 
-/// Begins a transaction, takes the append lock and reads the head under it. One plain statement
-/// could not: its snapshot would be older than its lock.
-pub async fn lock_and_read_head(db: &mut PgConnection) -> sqlx::Result<Head> {
-    sqlx::query!("select pg_advisory_xact_lock($1)", APPEND_LOCK)
-        .execute(&mut *db)
-        .await?;
-    read_head(db).await
+/// A server process that works for one connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Backend {
+    pid: i32,
+    started: Timestamp,
+}
+
+/// Which process works for this connection.
+pub async fn backend(db: &mut PgConnection) -> sqlx::Result<Backend> {
+    sqlx::query_as!(
+        Backend,
+        r#"select pid as "pid!", backend_start as "started!" from pg_stat_activity where pid = pg_backend_pid()"#
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Ends a server process, and fails unless it is gone: whatever it was asked to do is done by then, or never will be.
+pub async fn end_backend(db: &mut PgConnection, backend: Backend) -> sqlx::Result<()> {
+    let gone = sqlx::query_scalar!(
+        r#"select coalesce(bool_and(pg_terminate_backend(pid, 3000)), true) as "gone!"
+        from pg_stat_activity
+        where pid = $1 and backend_start = $2"#,
+        backend.pid,
+        backend.started,
+    )
+    .fetch_one(db)
+    .await?;
+    if gone {
+        Ok(())
+    } else {
+        Err(sqlx::Error::Protocol(
+            "an old connection's backend does not end".to_owned(),
+        ))
+    }
 }
 
 /// Events of a batch, one array a column.
@@ -74,15 +99,10 @@ struct CommandColumns<'a> {
     types: Vec<&'a str>,
     aggregates: Vec<&'a str>,
     sequences: Vec<i64>,
+    /// From where the batch stands.
     positions: Vec<i64>,
     events: Vec<i32>,
     hashes: Vec<Option<&'a [u8]>>,
-}
-
-impl EventColumns<'_> {
-    fn count(&self) -> i64 {
-        i64::try_from(self.sequences.len()).expect("a batch is small")
-    }
 }
 
 /// What must be in the log for a batch to continue its streams: the last event that each stream's
@@ -111,11 +131,12 @@ fn continued<'a>(commands: &[&'a NewCommand]) -> Continued<'a> {
     continued
 }
 
-/// Numbers a batch and turns it into columns.
-fn columns<'a>(commands: &[&'a NewCommand], place: Place) -> (EventColumns<'a>, CommandColumns<'a>) {
+/// Turns a batch into columns.
+fn columns<'a>(commands: &[&'a NewCommand]) -> (EventColumns<'a>, CommandColumns<'a>) {
     let mut e = EventColumns::default();
     let mut c = CommandColumns::default();
-    for (command, appended) in commands.iter().zip(appended(commands, place)) {
+    let mut position = 0;
+    for command in commands {
         for (index, event) in command.events.iter().enumerate() {
             e.aggregate_types.push(command.aggregate_type);
             e.aggregate_ids.push(&command.aggregate_id);
@@ -137,111 +158,32 @@ fn columns<'a>(commands: &[&'a NewCommand], place: Place) -> (EventColumns<'a>, 
         c.stores.push(command.store_id.uuid());
         c.types.push(command.aggregate_type);
         c.aggregates.push(command.aggregate_id.as_str());
-        c.sequences.push(appended.sequence);
-        c.positions.push(appended.position);
-        c.events
-            .push(i32::try_from(command.events.len()).expect("a command is small"));
+        let events = i32::try_from(command.events.len()).expect("a command is small");
+        position += i64::from(events);
+        c.sequences.push(command.expected_sequence + i64::from(events));
+        c.positions.push(position);
+        c.events.push(events);
         c.hashes.push(command.body_hash.as_ref().map(<[u8; 32]>::as_slice));
     }
     (e, c)
 }
 
-/// Inserts a batch in one statement; `true` if it is in the log, `false` if the head had moved or a
-/// stream is shorter than a command expects. A unique violation is an error like any other here.
-///
-/// Events come first: every appender meets the others at the next position before it touches
-/// anything else. Batches without events do not meet there, so commands go in the order of their
-/// ids. That way two appenders cannot deadlock.
-pub async fn insert(db: &mut PgConnection, commands: &[&NewCommand], place: Place) -> sqlx::Result<bool> {
-    // Most batches claim no key, and the shorter statement is cheaper for them.
-    let plain = commands
-        .iter()
-        .all(|command| command.unique_keys.is_empty() && command.personal_keys.is_empty());
-    let done = if plain {
-        insert_plain(db, commands, place).await?
-    } else {
-        insert_with_keys(db, commands, place).await?
-    };
-    Ok(done.rows_affected() == commands.len() as u64)
+/// How an append ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    /// Whether the batch is in the log.
+    pub taken: bool,
+    /// Where it stands, or would have stood.
+    pub after: i64,
+    /// When it was recorded; of the head if it was not taken.
+    pub recorded_at: Option<Timestamp>,
 }
 
-async fn insert_plain(db: &mut PgConnection, commands: &[&NewCommand], place: Place) -> sqlx::Result<PgQueryResult> {
-    let (e, c) = columns(commands, place);
-    let continued = continued(commands);
-    sqlx::query!(
-        "with e as (
-            insert into events (position, aggregate_type, aggregate_id, sequence, event_type, event_version,
-                payload, metadata, slot, store_id, event_id, command_id, causation_id, correlation_id,
-                occurred_at, recorded_at)
-            select $1 + n, aggregate_type, aggregate_id, sequence, event_type, event_version,
-                payload::json, metadata::json, slot, store_id, event_id, command_id, causation_id, correlation_id,
-                occurred_at, $2
-            from unnest($3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[],
-                    $10::smallint[], $11::uuid[], $12::uuid[], $13::uuid[], $14::uuid[], $15::uuid[],
-                    $16::timestamptz[])
-                with ordinality as t (aggregate_type, aggregate_id, sequence, event_type, event_version, payload,
-                    metadata, slot, store_id, event_id, command_id, causation_id, correlation_id, occurred_at, n)
-            where (select coalesce(max(position), 0) from events) = $1
-                and not exists (
-                    select from unnest($26::text[], $27::text[], $28::bigint[]) as c (type, id, sequence)
-                    where (
-                        select e.sequence
-                        from events e
-                        where e.aggregate_type = c.type and e.aggregate_id = c.id and e.sequence = c.sequence
-                    ) is null
-                )
-            order by n
-            returning 1
-        )
-        insert into commands (command_id, store_id, aggregate_type, aggregate_id, sequence, position, events,
-            body_hash, recorded_at)
-        select command_id, store_id, aggregate_type, aggregate_id, sequence, position, events, body_hash, $2
-        from unnest($17::uuid[], $18::uuid[], $19::text[], $20::text[], $21::bigint[], $22::bigint[], $23::int[],
-                $24::bytea[])
-            as c (command_id, store_id, aggregate_type, aggregate_id, sequence, position, events, body_hash)
-        where (select count(*) from e) = $25
-            and (select coalesce(max(position), 0) from events) = $1
-        order by command_id",
-        place.after,
-        place.recorded_at,
-        &e.aggregate_types as _,
-        &e.aggregate_ids as _,
-        &e.sequences,
-        &e.event_types as _,
-        &e.event_versions as _,
-        &e.payloads as _,
-        &e.metadata as _,
-        &e.slots,
-        &e.store_ids,
-        &e.event_ids,
-        &e.command_ids,
-        &e.causation_ids as _,
-        &e.correlation_ids as _,
-        &e.occurred_at,
-        &c.ids,
-        &c.stores,
-        &c.types as _,
-        &c.aggregates as _,
-        &c.sequences,
-        &c.positions,
-        &c.events,
-        &c.hashes as _,
-        e.count(),
-        &continued.types as _,
-        &continued.ids as _,
-        &continued.sequences,
-    )
-    .execute(db)
-    .await
-}
-
-#[expect(clippy::too_many_lines, reason = "it is one statement")]
-async fn insert_with_keys(
-    db: &mut PgConnection,
-    commands: &[&NewCommand],
-    place: Place,
-) -> sqlx::Result<PgQueryResult> {
-    let (e, c) = columns(commands, place);
+/// Appends a batch in one call of the function `append`, which does all its work in one transaction.
+/// Not taken: the head had moved, or a stream is shorter than a command expects. A unique violation is
+/// an error like any other here.
+pub async fn append(db: &mut PgConnection, commands: &[&NewCommand], place: Place, turn: Turn) -> sqlx::Result<Sent> {
+    let (e, c) = columns(commands);
     let continued = continued(commands);
     let keys: Vec<_> = commands
         .iter()
@@ -251,64 +193,12 @@ async fn insert_with_keys(
         .iter()
         .flat_map(|c| c.personal_keys.iter().map(|key| (c.store_id.uuid(), key)))
         .collect();
-    sqlx::query!(
-        "with e as (
-            insert into events (position, aggregate_type, aggregate_id, sequence, event_type, event_version,
-                payload, metadata, slot, store_id, event_id, command_id, causation_id, correlation_id,
-                occurred_at, recorded_at)
-            select $1 + n, aggregate_type, aggregate_id, sequence, event_type, event_version,
-                payload::json, metadata::json, slot, store_id, event_id, command_id, causation_id, correlation_id,
-                occurred_at, $2
-            from unnest($3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[],
-                    $10::smallint[], $11::uuid[], $12::uuid[], $13::uuid[], $14::uuid[], $15::uuid[],
-                    $16::timestamptz[])
-                with ordinality as t (aggregate_type, aggregate_id, sequence, event_type, event_version, payload,
-                    metadata, slot, store_id, event_id, command_id, causation_id, correlation_id, occurred_at, n)
-            where (select coalesce(max(position), 0) from events) = $1
-                and not exists (
-                    select from unnest($37::text[], $38::text[], $39::bigint[]) as c (type, id, sequence)
-                    where (
-                        select e.sequence
-                        from events e
-                        where e.aggregate_type = c.type and e.aggregate_id = c.id and e.sequence = c.sequence
-                    ) is null
-                )
-            order by n
-            returning 1
-        ),
-        fits as (
-            select (select count(*) from e) = $25
-                and (select coalesce(max(position), 0) from events) = $1 as fits
-        ),
-        k as (
-            insert into unique_keys (store_id, scope, value, owner)
-            select store_id, scope, value, owner
-            from unnest($26::uuid[], $27::text[], $28::text[], $29::text[]) as k (store_id, scope, value, owner)
-            where (select fits from fits)
-        ),
-        live as (
-            insert into personal_keys (key_id, store_id, person_id, retention_class, wrapped_key, phone_hash,
-                created_at)
-            select key_id, store_id, person_id, retention_class, live, phone_hash, $2
-            from unnest($30::uuid[], $31::uuid[], $32::text[], $33::text[], $34::bytea[], $36::bytea[])
-                as p (key_id, store_id, person_id, retention_class, live, phone_hash)
-            where (select fits from fits)
-        ),
-        hold as (
-            insert into personal_keys_hold (key_id, store_id, person_id, retention_class, wrapped_key, created_at)
-            select key_id, store_id, person_id, retention_class, hold, $2
-            from unnest($30::uuid[], $31::uuid[], $32::text[], $33::text[], $35::bytea[])
-                as p (key_id, store_id, person_id, retention_class, hold)
-            where (select fits from fits)
-        )
-        insert into commands (command_id, store_id, aggregate_type, aggregate_id, sequence, position, events,
-            body_hash, recorded_at)
-        select command_id, store_id, aggregate_type, aggregate_id, sequence, position, events, body_hash, $2
-        from unnest($17::uuid[], $18::uuid[], $19::text[], $20::text[], $21::bigint[], $22::bigint[], $23::int[],
-                $24::bytea[])
-            as c (command_id, store_id, aggregate_type, aggregate_id, sequence, position, events, body_hash)
-        where (select fits from fits)
-        order by command_id",
+    sqlx::query_as!(
+        Sent,
+        r#"select head as "after!", recorded as recorded_at, taken as "taken!"
+        from append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39)"#,
+        turn == Turn::Queue,
         place.after,
         place.recorded_at,
         &e.aggregate_types as _,
@@ -333,7 +223,9 @@ async fn insert_with_keys(
         &c.positions,
         &c.events,
         &c.hashes as _,
-        e.count(),
+        &continued.types as _,
+        &continued.ids as _,
+        &continued.sequences,
         &keys.iter().map(|(store, _)| *store).collect::<Vec<_>>(),
         keys.iter().map(|(_, key)| key.scope).collect::<Vec<_>>() as _,
         keys.iter().map(|(_, key)| key.value.as_str()).collect::<Vec<_>>() as _,
@@ -351,11 +243,8 @@ async fn insert_with_keys(
             .iter()
             .map(|(_, key)| key.phone_hash.as_deref())
             .collect::<Vec<_>>() as _,
-        &continued.types as _,
-        &continued.ids as _,
-        &continued.sequences,
     )
-    .execute(db)
+    .fetch_one(db)
     .await
 }
 

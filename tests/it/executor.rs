@@ -1,5 +1,8 @@
 //! Commands end to end below HTTP: caches of several processes, repeats, preconditions, hot streams.
 
+mod chains;
+mod snapshots;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;

@@ -197,6 +197,9 @@ fn what_another_process_recorded_at_the_same_place_is_not_ours() {
         row(&mine, 1, 11, at(6)),
         row(&mine, 1, 12, at(5)),
         row(&mine, 2, 11, at(5)),
+        // The same id at the same place and moment, but for something else.
+        row(&command(1, "b", 0, 1), 1, 11, at(5)),
+        row(&command(1, "a", 1, 0), 1, 11, at(5)),
     ] {
         let found = findings(std::slice::from_ref(&theirs), &[("a", theirs.sequence)], &[]);
         assert_eq!(
@@ -236,17 +239,17 @@ fn who_keeps_losing_queues_for_a_while() {
     };
     let mut core = Core::new(head(0));
     core.lost_race(head(1));
-    assert!(!core.should_lock(), "one lost race is bad luck");
+    assert!(core.turn(None) == Turn::Race, "one lost race is bad luck");
     core.committed(core.place(at(0)), 1);
     core.lost_race(head(3));
-    assert!(!core.should_lock(), "a win in between starts the count anew");
+    assert!(core.turn(None) == Turn::Race, "a win in between starts the count anew");
     core.lost_race(head(4));
-    assert!(core.should_lock());
+    assert!(core.turn(None) == Turn::Queue);
     let mut batches = 0;
-    while core.should_lock() {
-        core.under_lock(head(10 + batches));
+    while core.turn(None) == Turn::Queue {
+        core.stands_at(head(10 + batches));
         core.committed(core.place(at(0)), 1);
         batches += 1;
     }
-    assert_eq!(batches, i64::from(LOCKED_BATCHES));
+    assert_eq!(batches, i64::from(QUEUED_BATCHES));
 }

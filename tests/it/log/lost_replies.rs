@@ -128,7 +128,7 @@ async fn nothing_is_lost_or_doubled_when_the_backend_is_killed_in_mid_append() {
                 "select count(*) filter (where pg_terminate_backend(pid))
                 from pg_stat_activity
                 where datname = current_database() and application_name = 'appender' and state = 'active'
-                    and query like '%insert into events%'",
+                    and query like '%from append(%'",
             )
             .fetch_one(&database.pool)
             .await

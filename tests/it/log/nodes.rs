@@ -189,3 +189,79 @@ async fn the_same_commands_in_opposite_orders_do_not_deadlock() {
     assert_eq!(first.count(), 3, "each of them went in once: {outcomes:?}");
     invariants::check(&database.pool).await;
 }
+
+/// Appends to a stream of its own until it is told to stop; gives how many commands went in.
+async fn busy_client(log: Log, number: u128, stop: Arc<std::sync::atomic::AtomicBool>) -> i64 {
+    let mut sequence = 0;
+    while !stop.load(Ordering::SeqCst) {
+        let command = renamed(number, sequence, 1);
+        loop {
+            match log.append(command.clone(), Duration::from_secs(20)).await {
+                Ok(Outcome::Appended(_) | Outcome::Duplicate(_)) => break,
+                Err(AppendError::OutcomeUnknown) => {}
+                other => panic!("nobody else writes to this stream: {other:?}"),
+            }
+        }
+        sequence += 1;
+    }
+    sequence
+}
+
+/// Two processes append for a while, sixteen clients each; gives how many commands each got in.
+async fn two_busy_processes(database: &Database, meanwhile: impl Future<Output = ()>) -> [i64; 2] {
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let mut processes = Vec::new();
+    for node in 0..2 {
+        let log = open(database).await;
+        let clients = (0..16).map(|n| tokio::spawn(busy_client(log.clone(), 100 * (node + 1) + n, Arc::clone(&stop))));
+        processes.push(clients.collect::<Vec<_>>());
+    }
+    meanwhile.await;
+    stop.store(true, Ordering::SeqCst);
+    let mut done = [0, 0];
+    for (clients, done) in std::iter::zip(processes, &mut done) {
+        for client in clients {
+            *done += client.await.expect("the client ends");
+        }
+    }
+    done
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn colliding_processes_get_their_fair_share() {
+    let database = Database::create().await;
+    let [first, second] = two_busy_processes(&database, tokio::time::sleep(Duration::from_secs(2))).await;
+    assert!(
+        first.min(second) * 3 > first.max(second),
+        "one process was starved: {first} and {second}"
+    );
+    let size = invariants::check(&database.pool).await;
+    assert_eq!(size.commands, first + second);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn colliding_processes_lose_nothing_when_their_backends_are_killed() {
+    let database = Database::create().await;
+    let killing = async {
+        let mut killed = 0;
+        while killed < 40 {
+            let ended: i64 = sqlx::query_scalar(
+                "select count(*) filter (where pg_terminate_backend(pid))
+                from (
+                    select pid from pg_stat_activity
+                    where datname = current_database() and state = 'active' and query like '%from append(%'
+                        and pid <> pg_backend_pid()
+                    limit 1
+                ) as one",
+            )
+            .fetch_one(&database.pool)
+            .await
+            .expect("backends can be ended");
+            killed += ended;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let [first, second] = two_busy_processes(&database, killing).await;
+    let size = invariants::check(&database.pool).await;
+    assert_eq!(size.commands, first + second);
+}
