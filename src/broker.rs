@@ -8,6 +8,7 @@ pub mod message;
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
+use jangbu_projections::builds::Build;
 use lapin::{
     Channel, Connection, ConnectionProperties, Event, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
@@ -32,6 +33,15 @@ pub struct BuildName {
 }
 
 impl BuildName {
+    /// Of a build.
+    pub fn of(build: &Build) -> Self {
+        Self {
+            projection: build.projection.clone(),
+            code_version: build.code_version,
+            build: build.build,
+        }
+    }
+
     /// The lease of whoever feeds one partition of it: `sales.v1.b1.p00`.
     pub fn lease(&self, partition: i16) -> String {
         format!("{self}.{}", routing_key(partition))

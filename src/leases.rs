@@ -3,33 +3,45 @@
 //! A lease is a row with an epoch. It is taken when it is free or has run out by the database's
 //! clock, so the clocks of the nodes do not matter; taking it raises the epoch, and everything done
 //! under it is fenced by that epoch. A holder that hears nothing for a whole term stops by itself.
+//!
+//! Leases of one group can be shared: every process that competes for them is a member of the group
+//! as long as it renews a row that says so, and gets its part. Who has more is asked to give up what
+//! is over, when it has finished what it has begun.
 
 pub mod core;
+mod rows;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use sqlx::{PgPool, postgres::types::PgInterval};
+use sqlx::PgPool;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use uuid::Uuid;
 
-use self::core::{Answer, Ask, Core};
+pub use self::core::Group;
+use self::{
+    core::{Ask, Core, Holding},
+    rows::{Rows, Silence, Taken},
+};
 
-/// The usual term: what a killed process held is free again after this long.
-pub const TTL: Duration = Duration::from_secs(2);
+/// The usual term: what a killed process held is free again after this long. Of the two seconds
+/// until somebody else goes on with its work, the rest is for taking over.
+pub const TTL: Duration = Duration::from_millis(1_500);
 
-/// Holds what it can get of a set of leases, and renews them until it is closed.
+/// Holds what it can get, or its share, of a set of leases, and renews them until it is closed.
 #[derive(Debug)]
 pub struct Keeper {
     orders: mpsc::UnboundedSender<Order>,
-    epochs: Vec<(String, watch::Receiver<Option<i64>>)>,
+    holdings: BTreeMap<String, watch::Receiver<Option<Holding>>>,
 }
 
 #[derive(Debug)]
 enum Order {
     GiveUp { name: String, pause: Duration },
+    Join { group: Group, told: Vec<(String, Told)> },
+    Leave { group: String, done: oneshot::Sender<()> },
     Close { done: oneshot::Sender<()> },
 }
 
@@ -37,41 +49,56 @@ enum Order {
 #[derive(Debug, Clone)]
 pub struct Lease {
     name: String,
-    epoch: watch::Receiver<Option<i64>>,
+    holding: watch::Receiver<Option<Holding>>,
     orders: mpsc::UnboundedSender<Order>,
 }
 
 impl Keeper {
-    /// Starts to compete for `names` as `holder`, which must be another for every process start.
-    /// `ttl` is the term of a lease, renewed at a third of it.
-    pub fn start(db: PgPool, holder: Uuid, ttl: Duration, names: impl IntoIterator<Item = String>) -> Self {
-        let names: Vec<String> = names.into_iter().collect();
+    /// Starts to compete for `groups` as `holder`, which must be another for every process start.
+    /// `ttl` is the term of a lease, renewed at a quarter of it through a connection of its own.
+    pub fn start(db: &PgPool, holder: Uuid, ttl: Duration, groups: impl IntoIterator<Item = Group>) -> Self {
+        let groups: Vec<Group> = groups.into_iter().collect();
         let (orders, inbox) = mpsc::unbounded_channel();
-        let (senders, epochs) = names
-            .iter()
-            .map(|name| {
-                let (sender, receiver) = watch::channel(None);
-                ((name.clone(), sender), (name.clone(), receiver))
-            })
-            .unzip();
+        let (mut told, mut holdings) = (BTreeMap::new(), BTreeMap::new());
+        for group in &groups {
+            told.extend(tell_of(group, &mut holdings));
+        }
         let work = Work {
-            db,
-            holder,
+            rows: Rows::new(db.connect_options().as_ref().clone(), holder, ttl),
             ttl,
-            core: Core::new(ttl, names),
-            epochs: senders,
+            core: Core::new(holder, ttl, groups),
+            told,
             started: Instant::now(),
         };
         tokio::spawn(work.run(inbox));
-        Self { orders, epochs }
+        Self { orders, holdings }
     }
 
-    /// One of the leases that it was started with.
+    /// Competes for a group more.
+    pub fn join(&mut self, group: Group) {
+        let told = tell_of(&group, &mut self.holdings);
+        // An error means that the task is gone: then nothing is ever held.
+        let _ = self.orders.send(Order::Join { group, told });
+    }
+
+    /// Competes for a group no more, and releases what it holds of it.
+    pub async fn leave(&mut self, group: &Group) {
+        for name in &group.leases {
+            self.holdings.remove(name);
+        }
+        let (done, left) = oneshot::channel();
+        let group = group.name.clone();
+        if self.orders.send(Order::Leave { group, done }).is_ok() {
+            // An error means that the task is gone: then there is nothing left to release.
+            let _ = left.await;
+        }
+    }
+
+    /// One of the leases that it was started with, or of a group that it joined.
     pub fn lease(&self, name: &str) -> Option<Lease> {
-        let (name, epoch) = self.epochs.iter().find(|(n, _)| n == name)?;
         Some(Lease {
-            name: name.clone(),
-            epoch: epoch.clone(),
+            name: name.to_owned(),
+            holding: self.holdings.get(name)?.clone(),
             orders: self.orders.clone(),
         })
     }
@@ -94,28 +121,38 @@ impl Lease {
 
     /// The epoch it is held under right now, if it is held.
     pub fn epoch(&self) -> Option<i64> {
-        *self.epoch.borrow()
+        self.holding.borrow().map(|holding| holding.epoch)
     }
 
     /// Waits until it is held and gives the epoch.
     pub async fn held(&mut self) -> i64 {
-        loop {
-            if let Some(epoch) = *self.epoch.borrow_and_update() {
-                return epoch;
-            }
-            if self.epoch.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+        if let Ok(holding) = self.holding.wait_for(Option::is_some).await
+            && let Some(holding) = *holding
+        {
+            return holding.epoch;
         }
+        // The keeper is closed: it will never be held again.
+        std::future::pending().await
     }
 
     /// Waits until it is no longer held under `epoch`.
     pub async fn lost(&mut self, epoch: i64) {
-        while *self.epoch.borrow_and_update() == Some(epoch) {
-            if self.epoch.changed().await.is_err() {
-                return;
-            }
+        let is_lost = |holding: &Option<Holding>| holding.is_none_or(|holding| holding.epoch != epoch);
+        // An error means that the keeper is closed, and everything released.
+        let _ = self.holding.wait_for(is_lost).await;
+    }
+
+    /// Waits until it should go to another member: to be given up when what was begun is done.
+    pub async fn wanted_back(&mut self) {
+        let is_wanted = |holding: &Option<Holding>| holding.is_some_and(|holding| holding.wanted_back);
+        if self.holding.wait_for(is_wanted).await.is_err() {
+            std::future::pending::<()>().await;
         }
+    }
+
+    /// Whether it should go to another member.
+    pub fn is_wanted_back(&self) -> bool {
+        self.holding.borrow().is_some_and(|holding| holding.wanted_back)
     }
 
     /// Releases it for others and does not ask for it again before `pause` is over.
@@ -128,36 +165,60 @@ impl Lease {
     }
 }
 
+/// Whom to tell of a group's leases; those who hear of them are added to `holdings`.
+fn tell_of(group: &Group, holdings: &mut BTreeMap<String, watch::Receiver<Option<Holding>>>) -> Vec<(String, Told)> {
+    let tell = |name: &String| {
+        let (holding, receiver) = watch::channel(None);
+        holdings.insert(name.clone(), receiver);
+        let group = group.name.clone();
+        (name.clone(), Told { group, holding })
+    };
+    group.leases.iter().map(tell).collect()
+}
+
+/// What everybody knows of a lease.
+#[derive(Debug)]
+struct Told {
+    group: String,
+    holding: watch::Sender<Option<Holding>>,
+}
+
 struct Work {
-    db: PgPool,
-    holder: Uuid,
+    rows: Rows,
     ttl: Duration,
     core: Core,
-    epochs: Vec<(String, watch::Sender<Option<i64>>)>,
+    told: BTreeMap<String, Told>,
     started: Instant,
 }
 
 impl Work {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
+        self.measure();
+        // Nobody waits for it, and nothing depends on it.
+        if let Err(silence) = self.rows.tidy(Instant::now() + self.ttl / 4).await {
+            tracing::debug!(%silence, "members that are long gone stay listed");
+        }
         loop {
-            let next_at = self
-                .core
-                .next_at()
-                .map_or_else(|| Instant::now() + self.ttl, |at| self.started + at);
+            let next_at = self.started + self.core.next_at();
             tokio::select! {
                 order = inbox.recv() => match order {
-                    None => return self.release(self.core.held()).await,
+                    None => return self.close().await,
                     Some(Order::Close { done }) => {
-                        self.release(self.core.held()).await;
+                        self.close().await;
                         // Nobody waits any more: nothing to tell.
                         let _ = done.send(());
                         return;
                     }
-                    Some(Order::GiveUp { name, pause }) => {
-                        let held = self.core.epoch(&name).map(|epoch| (name.clone(), epoch));
-                        self.core.give_up(&name, self.started.elapsed() + pause);
-                        self.tell();
-                        self.release(held.into_iter().collect()).await;
+                    Some(Order::GiveUp { name, pause }) => self.give_up(&name, pause).await,
+                    Some(Order::Join { group, told }) => {
+                        self.told.extend(told);
+                        self.core.join(group, self.started.elapsed());
+                        self.measure();
+                    }
+                    Some(Order::Leave { group, done }) => {
+                        self.leave(&group).await;
+                        // Nobody waits any more: nothing to tell.
+                        let _ = done.send(());
                     }
                 },
                 () = sleep_until(next_at) => {
@@ -165,7 +226,9 @@ impl Work {
                     // Before asking: what has run out is lost even if the database hangs.
                     self.tell();
                     if let Some(ask) = ask {
-                        self.carry_out(&ask).await;
+                        if let Err(silence) = self.carry_out(&ask).await {
+                            tracing::warn!(%silence, "cannot renew leases");
+                        }
                         self.tell();
                     }
                 }
@@ -173,145 +236,115 @@ impl Work {
         }
     }
 
-    async fn carry_out(&mut self, ask: &Ask) {
-        match timeout(self.ttl / 4, self.query(ask)).await {
-            Ok(Ok(answer)) => self.core.answered(ask, &answer),
-            Ok(Err(error)) => tracing::warn!(%error, "cannot renew leases"),
-            Err(_) => tracing::warn!("cannot renew leases in time"),
+    /// Not longer than until something that is held runs out: whoever works must hear of it.
+    fn deadline(&self) -> Instant {
+        let now = Instant::now();
+        self.core
+            .ends_at()
+            .map_or(now + self.ttl, |end| (now + self.ttl / 4).min(self.started + end))
+    }
+
+    async fn carry_out(&mut self, ask: &Ask) -> Result<(), Silence> {
+        let seen = self.rows.renew_and_look(ask, self.deadline()).await?;
+        let take = self.core.seen(ask, &seen);
+        if take.is_empty() {
+            return Ok(());
         }
-    }
-
-    async fn query(&self, ask: &Ask) -> sqlx::Result<Answer> {
-        let mut answer = Answer::default();
-        if !ask.renew.is_empty() {
-            answer.renewed = self.renew(&ask.renew).await?;
+        // What was lost is told now, and what was renewed counts for the next deadline.
+        self.tell();
+        let taken = self.rows.take(&take, self.deadline()).await?;
+        let epochs: Vec<(String, i64)> = taken.iter().map(|taken| (taken.name.clone(), taken.epoch)).collect();
+        self.core.taken(ask, &take, &epochs);
+        for taken in &taken {
+            self.count_taken(taken);
         }
-        if !ask.take.is_empty() {
-            answer.held = self.held_by_others(&ask.take).await?;
-            let free: Vec<String> = ask
-                .take
-                .iter()
-                .filter(|name| answer.held.iter().all(|(held, _)| held != *name))
-                .cloned()
-                .collect();
-            if !free.is_empty() {
-                answer.taken = self.take(&free).await?;
-            }
-        }
-        Ok(answer)
+        Ok(())
     }
 
-    async fn renew(&self, leases: &[(String, i64)]) -> sqlx::Result<Vec<String>> {
-        let (names, epochs): (Vec<String>, Vec<i64>) = leases.iter().cloned().unzip();
-        // Rows are always locked by name, or two nodes could wait for each other.
-        sqlx::query_scalar!(
-            "with mine as (
-                 select l.name
-                 from leases l
-                 join unnest($1::text[], $2::bigint[]) as held (name, epoch) on l.name = held.name and l.epoch = held.epoch
-                 where l.holder = $3
-                 order by l.name
-                 for update of l
-             )
-             update leases
-             set expires_at = now() + $4
-             from mine
-             where leases.name = mine.name
-             returning leases.name",
-            &names,
-            &epochs,
-            self.holder,
-            interval(self.ttl),
-        )
-        .fetch_all(&self.db)
-        .await
-    }
-
-    async fn held_by_others(&self, names: &[String]) -> sqlx::Result<Vec<(String, Duration)>> {
-        let rows = sqlx::query!(
-            r#"select name, ceil(extract(epoch from expires_at - now()) * 1000)::bigint as "left_ms!"
-               from leases
-               where name = any($1)
-                 and holder <> $2
-                 and expires_at > now()"#,
-            names,
-            self.holder,
-        )
-        .fetch_all(&self.db)
-        .await?;
-        let left = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
-        Ok(rows.into_iter().map(|row| (row.name, left(row.left_ms))).collect())
-    }
-
-    async fn take(&self, names: &[String]) -> sqlx::Result<Vec<(String, i64)>> {
-        let rows = sqlx::query!(
-            "insert into leases (name, holder, epoch, expires_at)
-             select name, $2, 1, now() + $3
-             from unnest($1::text[]) as wanted (name)
-             order by name
-             on conflict (name) do update
-             set holder = excluded.holder, epoch = leases.epoch + 1, expires_at = excluded.expires_at
-             where leases.expires_at <= now() or leases.holder = excluded.holder
-             returning name, epoch",
-            names,
-            self.holder,
-            interval(self.ttl),
-        )
-        .fetch_all(&self.db)
-        .await?;
-        Ok(rows.into_iter().map(|row| (row.name, row.epoch)).collect())
-    }
-
-    async fn release(&self, leases: Vec<(String, i64)>) {
-        if leases.is_empty() {
+    async fn give_up(&mut self, name: &str, pause: Duration) {
+        let Some(holding) = self.core.holding(name) else {
             return;
+        };
+        self.core.give_up(name, self.started.elapsed() + pause);
+        if let Some(told) = self.told.get(name) {
+            // Not by the rest of us: it is not lost.
+            told.holding.send_replace(None);
+            metrics::counter!("jangbu_leases_given_up_total", "group" => told.group.clone()).increment(1);
         }
-        let (names, epochs): (Vec<String>, Vec<i64>) = leases.into_iter().unzip();
-        let released = sqlx::query!(
-            "with mine as (
-                 select l.name
-                 from leases l
-                 join unnest($1::text[], $2::bigint[]) as held (name, epoch) on l.name = held.name and l.epoch = held.epoch
-                 where l.holder = $3
-                 order by l.name
-                 for update of l
-             )
-             update leases
-             set expires_at = now()
-             from mine
-             where leases.name = mine.name",
-            &names,
-            &epochs,
-            self.holder,
-        )
-        .execute(&self.db);
+        self.measure();
+        self.release(&[(name.to_owned(), holding.epoch)], false).await;
+    }
+
+    async fn leave(&mut self, group: &str) {
+        let held = self.core.leave(group);
+        self.told.retain(|_, told| {
+            let stays = told.group != group;
+            if !stays {
+                told.holding.send_replace(None);
+            }
+            stays
+        });
+        metrics::gauge!("jangbu_leases_held", "group" => group.to_owned()).set(0);
+        let deadline = self.deadline();
         // Not released, it runs out by itself.
-        match timeout(self.ttl, released).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "cannot release leases"),
-            Err(_) => tracing::warn!("cannot release leases in time"),
+        if let Err(silence) = self.rows.leave(group, &held, deadline).await {
+            tracing::warn!(%silence, "cannot release leases");
+        }
+    }
+
+    async fn close(mut self) {
+        let held = self.core.held();
+        for told in self.told.values() {
+            told.holding.send_replace(None);
+        }
+        self.release(&held, true).await;
+        self.rows.close().await;
+    }
+
+    async fn release(&mut self, leases: &[(String, i64)], leave: bool) {
+        let patience = Instant::now() + self.ttl;
+        let deadline = if leave { patience } else { self.deadline() };
+        // Not released, it runs out by itself.
+        if let Err(silence) = self.rows.release(leases, leave, deadline).await {
+            tracing::warn!(%silence, "cannot release leases");
         }
     }
 
     fn tell(&self) {
-        for (name, sender) in &self.epochs {
-            let epoch = self.core.epoch(name);
-            sender.send_if_modified(|told| {
-                let changed = *told != epoch;
-                if changed {
-                    tracing::debug!(lease.name = %name, lease.epoch = epoch, "lease changed");
-                }
-                *told = epoch;
-                changed
-            });
+        for (name, told) in &self.told {
+            let holding = self.core.holding(name);
+            let before = *told.holding.borrow();
+            if before == holding {
+                continue;
+            }
+            let epoch = |holding: Option<Holding>| holding.map(|holding| holding.epoch);
+            tracing::debug!(lease.name = %name, lease.epoch = epoch(holding), "lease changed");
+            if before.is_some() && epoch(before) != epoch(holding) {
+                metrics::counter!("jangbu_leases_lost_total", "group" => told.group.clone()).increment(1);
+            }
+            told.holding.send_replace(holding);
+        }
+        self.measure();
+    }
+
+    fn measure(&self) {
+        let mut held: BTreeMap<&str, u32> = BTreeMap::new();
+        for told in self.told.values() {
+            *held.entry(&told.group).or_default() += u32::from(told.holding.borrow().is_some());
+        }
+        for (group, held) in held {
+            metrics::gauge!("jangbu_leases_held", "group" => group.to_owned()).set(held);
+        }
+    }
+
+    fn count_taken(&self, taken: &Taken) {
+        let Some(told) = self.told.get(&taken.name) else { return };
+        metrics::counter!("jangbu_leases_taken_total", "group" => told.group.clone()).increment(1);
+        if let Some(seconds) = taken.idle_seconds {
+            metrics::histogram!("jangbu_lease_takeover_seconds", "group" => told.group.clone()).record(seconds);
         }
     }
 }
 
-fn interval(duration: Duration) -> PgInterval {
-    PgInterval {
-        months: 0,
-        days: 0,
-        microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
-    }
-}
+#[cfg(test)]
+mod simulation;

@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, pin::Pin, time::Duration};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
+    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeleteOptions},
 };
 use sqlx::PgPool;
 use tokio::{
@@ -24,7 +24,7 @@ use self::core::{Core, NotContiguous, ROUND, ROUND_EVENTS_MAX};
 use crate::{
     broker::{self, Backoff, BuildName, ConnectError},
     feed::{self, AheadOfLog, Context},
-    leases::{Keeper, Lease},
+    leases::{Group, Keeper, Lease},
 };
 
 /// The lease of the leader.
@@ -77,7 +77,7 @@ pub async fn run(ctx: Context, shutdown: CancellationToken) {
         return;
     };
     let holder = ctx.surroundings.ids.uuid();
-    let keeper = Keeper::start(ctx.db.clone(), holder, ctx.lease_ttl, [LEASE.to_owned()]);
+    let keeper = Keeper::start(&ctx.db, holder, ctx.lease_ttl, [Group::one(LEASE)]);
     let mut lease = keeper.lease(LEASE).expect("the keeper was started with this lease");
     let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_LAST);
     loop {
@@ -127,6 +127,7 @@ async fn lead(
         core: Core::new(log, ctx.partitions, checkpoint),
         saved: checkpoint,
         declared: BTreeSet::new(),
+        deleted: BTreeSet::new(),
         confirms: FuturesUnordered::new(),
         started: Instant::now(),
         look_at: Duration::ZERO,
@@ -160,7 +161,9 @@ struct Leader<'a> {
     log: Uuid,
     core: Core,
     saved: i64,
+    /// Builds whose queues are there, and those whose queues are gone.
     declared: BTreeSet<BuildName>,
+    deleted: BTreeSet<BuildName>,
     confirms: FuturesUnordered<Confirm>,
     started: Instant,
     look_at: Duration,
@@ -264,29 +267,42 @@ impl Leader<'_> {
     }
 
     /// Declares the queues of builds that are new: what they miss until then they read in the log.
+    /// Nobody reads those of retired builds any more, so they go.
     async fn declare(&mut self) -> Result<(), LeadError> {
         let builds = sqlx::query!(
-            "select projection, code_version, build
+            r#"select projection, code_version, build, phase = 'live' as "is_live!"
              from builds
-             where active and partitions = $1",
+             where phase in ('live', 'retired') and partitions = $1"#,
             self.ctx.partitions,
         )
         .fetch_all(&self.ctx.db)
         .await?;
+        let mut known = BTreeSet::new();
         for row in builds {
             let build = BuildName {
                 projection: row.projection,
                 code_version: row.code_version,
                 build: row.build,
             };
-            if self.declared.contains(&build) {
-                continue;
+            if row.is_live && !self.declared.contains(&build) {
+                for partition in 0..self.ctx.partitions {
+                    broker::declare_queue(&self.channel, self.log, &build, partition).await?;
+                }
+                self.deleted.remove(&build);
+                self.declared.insert(build.clone());
+            } else if !row.is_live && !self.deleted.contains(&build) {
+                for partition in 0..self.ctx.partitions {
+                    let queue = broker::queue(self.log, &build, partition).into();
+                    self.channel.queue_delete(queue, QueueDeleteOptions::default()).await?;
+                }
+                self.declared.remove(&build);
+                self.deleted.insert(build.clone());
             }
-            for partition in 0..self.ctx.partitions {
-                broker::declare_queue(&self.channel, self.log, &build, partition).await?;
-            }
-            self.declared.insert(build);
+            known.insert(build);
         }
+        // A number may be given again once its build was dropped.
+        self.declared.retain(|declared| known.contains(declared));
+        self.deleted.retain(|deleted| known.contains(deleted));
         Ok(())
     }
 

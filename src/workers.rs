@@ -1,11 +1,16 @@
 //! Projection workers: they bring the log into the read tables.
 //!
-//! One worker feeds one partition of one build, while it holds that partition's lease. It takes
+//! One worker feeds one partition of one build, while it holds that partition's lease; the processes
+//! that feed a build share its partitions, and a worker gives its own up between two batches when
+//! another process is to have it. It takes
 //! events from its queue or, whenever the broker is silent, gone or behind, from the log itself. The
 //! checkpoint moves in the transaction that writes the tables, only from where the batch begins and
 //! only under the lease's epoch: so every event is applied once, whatever is lost or comes twice.
+//!
+//! When a rebuild puts a build in another's place, its workers start and the other's stop.
 
 pub mod core;
+mod crews;
 mod inbox;
 #[cfg(test)]
 mod simulation;
@@ -14,19 +19,20 @@ mod worker;
 
 use jangbu_projections::Registered;
 use sqlx::PgPool;
-use tokio::{task::JoinSet, time::sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 pub use self::target::{Failure, Target};
 use self::{
     core::Batch,
-    worker::{CHUNK, PAUSE_FIRST, PAUSE_LAST, Worker},
+    worker::{CHUNK, PAUSE_FIRST, PAUSE_LAST},
 };
 use crate::{
-    broker::{Backoff, Link},
+    analysts,
+    broker::Backoff,
     clock::Surroundings,
     feed::{self, Context},
-    leases::Keeper,
+    rebuild::watch::Builds,
 };
 
 /// A name that no projection of this program has.
@@ -61,52 +67,47 @@ pub fn named(names: &[String]) -> Result<Vec<&'static Registered>, UnknownProjec
 }
 
 /// Feeds all partitions of `projections` that it can get the leases of, until `shutdown`; then it
-/// releases them. Returns before `shutdown` only if something is badly wrong.
+/// releases them. Returns before `shutdown` only if something is badly wrong with those of the program
+/// itself: nothing waits for those in SQL, which run beside them.
 pub async fn run(ctx: Context, projections: Vec<&'static Registered>, shutdown: CancellationToken) {
-    let targets = tokio::select! {
-        () = shutdown.cancelled() => return,
-        targets = ensure_all(&ctx, &projections) => targets,
-    };
-    let parts: Vec<(Target, i16)> = targets
+    let builds = Builds::start(&ctx.db.connect_options());
+    run_with(ctx, projections, builds, shutdown).await;
+}
+
+/// The same, for a process that follows the builds anyway.
+pub async fn run_with(
+    ctx: Context,
+    projections: Vec<&'static Registered>,
+    builds: Builds,
+    shutdown: CancellationToken,
+) {
+    let (in_sql, ours): (Vec<_>, Vec<_>) = projections
         .into_iter()
-        .flat_map(|target| (0..target.partitions()).map(move |partition| (target.clone(), partition)))
-        .collect();
-    let names = parts.iter().map(|(target, partition)| target.name().lease(*partition));
-    let holder = ctx.surroundings.ids.uuid();
-    let keeper = Keeper::start(ctx.db.clone(), holder, ctx.lease_ttl, names);
-    let link = ctx.amqp_url.clone().map(|url| Link::start(url, "project"));
-    let mut workers = JoinSet::new();
-    for (target, partition) in parts {
-        let lease = keeper
-            .lease(&target.name().lease(partition))
-            .expect("the keeper was started with all of these leases");
-        let (ctx, shutdown) = (ctx.clone(), shutdown.clone());
-        let link = link.as_ref().map(Link::watch);
-        workers.spawn(
-            Worker {
-                ctx,
-                target,
-                partition,
-                lease,
-                link,
-                shutdown,
-            }
-            .run(),
-        );
+        .partition(|projection| projection.analyst().is_some());
+    let stop_beside = shutdown.child_token();
+    let beside = tokio::spawn(analysts::run(ctx.clone(), in_sql, builds.clone(), stop_beside.clone()));
+    if !ours.is_empty() {
+        run_alike(ctx, ours, builds, shutdown).await;
+        stop_beside.cancel();
     }
-    while let Some(ended) = workers.join_next().await {
-        if let Err(error) = ended
-            && error.is_panic()
-        {
-            // Its lease would be renewed with nobody behind it: better that the whole role ends.
-            tracing::error!(%error, "a worker panicked");
-            workers.shutdown().await;
-        }
+    if let Err(error) = beside.await {
+        tracing::error!(%error, "projections in SQL are fed no more");
     }
-    keeper.close().await;
-    if let Some(link) = link {
-        link.close().await;
+}
+
+/// The same, whatever kind they are of.
+pub(crate) async fn run_alike(
+    ctx: Context,
+    projections: Vec<&'static Registered>,
+    builds: Builds,
+    shutdown: CancellationToken,
+) {
+    tokio::select! {
+        () = shutdown.cancelled() => return,
+        // Seen by `builds` as whatever is made later.
+        _ = ensure_all(&ctx, &projections) => {}
     }
+    crews::run(ctx, projections, builds, shutdown).await;
 }
 
 /// Finds or makes the builds, however long the database is away.
@@ -144,14 +145,15 @@ pub async fn drive_once(
 ) -> Result<(), Failure> {
     let head = feed::head(db).await?;
     for target in targets(db, projections, partitions, surroundings).await? {
-        for partition in 0..partitions {
+        for partition in 0..target.partitions() {
             drive_partition(db, &target, partition, head).await?;
         }
     }
     Ok(())
 }
 
-async fn drive_partition(db: &PgPool, target: &Target, partition: i16, head: i64) -> Result<(), Failure> {
+/// Brings one partition of a build up to `head`.
+pub(crate) async fn drive_partition(db: &PgPool, target: &Target, partition: i16, head: i64) -> Result<(), Failure> {
     let slots = feed::slots(partition, target.partitions());
     loop {
         // Read anew each time: if another moved it, that is as good.

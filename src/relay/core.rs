@@ -204,7 +204,10 @@ mod tests {
     use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
     use super::*;
-    use crate::feed::testing::{event, log};
+    use crate::{
+        feed::testing::{event, log},
+        simulation::each_seed,
+    };
 
     const LOG: Uuid = Uuid::from_u128(1);
     const fn ms(ms: u64) -> Duration {
@@ -279,7 +282,7 @@ mod tests {
 
     #[test]
     fn confirmed_means_published_whatever_the_order_and_the_crashes() {
-        for seed in 0..300 {
+        each_seed(1_000, |seed| {
             let mut random = StdRng::seed_from_u64(seed);
             let log = log(&mut random, 400);
             let partitions = *[1, 3, 4, 16].choose(&mut random).unwrap();
@@ -291,7 +294,7 @@ mod tests {
             let mut steps = 0;
             while checkpoint < 400 {
                 steps += 1;
-                assert!(steps < 20_000, "seed {seed}: no progress");
+                assert!(steps < 20_000, "no progress");
                 now += ms(random.random_range(0..100));
                 match random.random_range(0..10) {
                     0..5 => {
@@ -303,7 +306,7 @@ mod tests {
                             let inside = |e: &RawEvent| message.prev < e.position && e.position <= message.through;
                             let mine = |e: &RawEvent| feed::partition(e, partitions) == message.partition;
                             let complete: Vec<_> = log.iter().filter(|e| inside(e) && mine(e)).cloned().collect();
-                            assert_eq!(message.events, complete, "seed {seed}: a message is complete");
+                            assert_eq!(message.events, complete, "a message is complete");
                         }
                         open.extend(published);
                     }
@@ -316,13 +319,10 @@ mod tests {
                             .for_each(|e| confirmed[usize::try_from(e.position).unwrap()] += 1);
                     }
                     9 => {
-                        assert!(
-                            core.confirmed_to() >= checkpoint,
-                            "seed {seed}: the checkpoint never goes back"
-                        );
+                        assert!(core.confirmed_to() >= checkpoint, "the checkpoint never goes back");
                         checkpoint = core.confirmed_to();
                         let done = 1..=usize::try_from(checkpoint).unwrap();
-                        assert!(confirmed[done].iter().all(|count| *count > 0), "seed {seed}: a hole");
+                        assert!(confirmed[done].iter().all(|count| *count > 0), "a hole");
                         if random.random_bool(0.2) {
                             core = Core::new(LOG, partitions, checkpoint);
                             open.clear();
@@ -331,6 +331,6 @@ mod tests {
                     _ => {}
                 }
             }
-        }
+        });
     }
 }

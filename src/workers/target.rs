@@ -1,9 +1,9 @@
 //! What a worker feeds: one build of one projection.
 
-use jangbu_events::event::CURRENT_VERSIONS;
+use jangbu_events::{RawEvent, event::CURRENT_VERSIONS};
 use jangbu_projections::{
     Registered,
-    builds::{self, AdvanceError, Advanced, Build},
+    builds::{self, AdvanceError, Advanced, Build, Fed, parking},
 };
 use sqlx::PgPool;
 
@@ -26,6 +26,20 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// What is wrong, without any value, which may be personal data.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Stuck(error) => error.reason(),
+            // Of these the database says nothing about any row.
+            Self::Unavailable(_) | Self::Ahead(_) => self.to_string(),
+        }
+    }
+
+    /// Whether what the database says may well pass by itself.
+    pub fn passes(error: &sqlx::Error) -> bool {
+        is_passing(error)
+    }
+
     /// Whether it may well pass by itself.
     pub const fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable(_))
@@ -65,11 +79,14 @@ fn is_passing(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
-        // Connection failures, serialization failures, lack of resources, locks, operator intervention.
+        // Connection failures, a transaction that stood still for too long, serialization failures,
+        // lack of resources, locks, operator intervention. A statement that was cancelled took too long, and
+        // will again.
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["08", "40", "53", "55", "57"]
-                .iter()
-                .any(|class| code.starts_with(class))
+            code != "57014"
+                && ["08", "25P03", "40", "53", "55", "57"]
+                    .iter()
+                    .any(|class| code.starts_with(class))
         }),
         _ => false,
     }
@@ -85,7 +102,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// The newest build of a projection for so many partitions, made if there is none.
+    /// The build of a projection that is read, made for so many partitions if there is none.
     pub async fn ensure(
         db: &PgPool,
         projection: &'static Registered,
@@ -93,17 +110,17 @@ impl Target {
         surroundings: Surroundings,
     ) -> sqlx::Result<Self> {
         let build = builds::ensure(db, projection, partitions, surroundings.now()).await?;
-        let name = BuildName {
-            projection: build.projection.clone(),
-            code_version: build.code_version,
-            build: build.build,
-        };
-        Ok(Self {
+        Ok(Self::new(projection, build, surroundings))
+    }
+
+    /// A build of a projection that is there.
+    pub fn new(projection: &'static Registered, build: Build, surroundings: Surroundings) -> Self {
+        Self {
             projection,
+            name: BuildName::of(&build),
             build,
-            name,
             surroundings,
-        })
+        }
     }
 
     /// Which build of what.
@@ -139,12 +156,31 @@ impl Target {
     }
 
     /// Applies a batch and moves the checkpoint in one transaction, if the checkpoint is at
-    /// `batch.from` under `epoch`.
+    /// `batch.from` under `epoch`. What cannot be applied is parked, but for what is older than the build: tables
+    /// that lack part of what was there before are wrong, and nobody reads them yet but would soon.
     pub async fn advance(&self, db: &PgPool, partition: i16, epoch: i64, batch: &Batch) -> Result<Advanced, Failure> {
         let now = self.surroundings.now();
         let (from, through) = (batch.from, batch.through);
-        let events = &batch.events;
-        Ok(builds::advance(
+        let is_of_before = |event: &RawEvent| event.recorded_at < self.build.created_at;
+        if batch.events.first().is_some_and(is_of_before) {
+            let advanced = builds::advance(
+                db,
+                self.projection,
+                &self.build,
+                partition,
+                epoch,
+                from,
+                through,
+                &batch.events,
+                now,
+            )
+            .await;
+            match advanced {
+                Err(AdvanceError::HasParked { .. }) => {}
+                advanced => return Ok(advanced?),
+            }
+        }
+        let fed = builds::advance_or_park(
             db,
             self.projection,
             &self.build,
@@ -152,9 +188,23 @@ impl Target {
             epoch,
             from,
             through,
-            events,
+            &batch.events,
             now,
         )
-        .await?)
+        .await?;
+        Ok(match fed {
+            Fed::Stale => Advanced::Stale,
+            Fed::Moved { parked, newly } => {
+                crate::parking::report(&self.name.projection, partition, parked, &newly);
+                Advanced::Moved
+            }
+        })
+    }
+
+    /// Leaves word of why it cannot go on where every process can read it.
+    pub async fn note_stop(&self, db: &PgPool, partition: i16, epoch: i64, reason: &str) {
+        if let Err(error) = parking::note_stop(db, &self.build, partition, epoch, reason).await {
+            tracing::debug!(%error, "the reason of a stop is not noted down");
+        }
     }
 }

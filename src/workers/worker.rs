@@ -1,6 +1,6 @@
 //! One worker: one partition of one build, for as long as it holds the lease.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use jangbu_projections::builds::Advanced;
 use lapin::{Connection, message::Delivery};
@@ -39,8 +39,28 @@ pub const PAUSE_LAST: Duration = Duration::from_secs(30);
 enum End {
     Shutdown,
     LeaseLost,
+    /// Another process is to have the partition.
+    WantedBack,
     /// The checkpoint is not where it should be: someone else moved it.
     Stale,
+}
+
+/// Why a step was the last of a session.
+enum Stop {
+    End(End),
+    Failure(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<sqlx::Error> for Stop {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failure(error.into())
+    }
 }
 
 /// One worker, before it holds its lease.
@@ -65,18 +85,28 @@ impl Worker {
             };
             match self.hold(epoch, &mut backoff, &mut told).await {
                 Ok(End::Shutdown) => return,
-                Ok(End::LeaseLost) => {}
+                Ok(End::LeaseLost) => self.is_another_s(&mut told),
+                Ok(End::WantedBack) => {
+                    self.is_another_s(&mut told);
+                    self.lease.lost(epoch).await;
+                }
                 Ok(End::Stale) => {
                     tracing::debug!(
                         lease.name = self.lease.name(),
                         lease.epoch = epoch,
                         "the checkpoint was moved"
                     );
+                    self.is_another_s(&mut told);
                     self.lease.give_up(PAUSE_FIRST);
                     self.lease.lost(epoch).await;
                 }
                 Err(failure) => {
-                    self.report(&failure, &mut told);
+                    if self.report(&failure, &mut told) {
+                        let reason = failure.reason();
+                        self.target
+                            .note_stop(&self.ctx.db, self.partition, epoch, &reason)
+                            .await;
+                    }
                     let longest = if failure.is_passing() {
                         PAUSE_PASSING
                     } else {
@@ -84,6 +114,11 @@ impl Worker {
                     };
                     tokio::select! {
                         () = self.shutdown.cancelled() => return,
+                        // Another process may fare better.
+                        () = self.lease.wanted_back() => {
+                            self.is_another_s(&mut told);
+                            self.hand_over(epoch).await;
+                        }
                         () = sleep(backoff.pause().min(longest)) => {}
                     }
                 }
@@ -91,16 +126,30 @@ impl Worker {
         }
     }
 
-    /// Says a failure once, not at every attempt.
-    fn report(&self, failure: &Failure, told: &mut Option<String>) {
+    /// Lets another process have the partition.
+    async fn hand_over(&mut self, epoch: i64) {
+        self.lease.give_up(Duration::ZERO);
+        self.lease.lost(epoch).await;
+    }
+
+    /// What this process said of the partition is for the next holder to say, and said anew if it comes back.
+    fn is_another_s(&self, told: &mut Option<String>) {
+        *told = None;
+        for gauge in ["jangbu_worker_stuck", "jangbu_parked_aggregates"] {
+            metrics::gauge!(gauge, &self.labels()).set(0);
+        }
+    }
+
+    /// Says a failure once, not at every attempt; whether it is a new one that does not pass by itself.
+    fn report(&self, failure: &Failure, told: &mut Option<String>) -> bool {
         let stuck = !failure.is_passing();
         if stuck {
             metrics::counter!("jangbu_worker_stops_total", &self.labels()).increment(1);
             metrics::gauge!("jangbu_worker_stuck", &self.labels()).set(1);
         }
-        let text = failure.to_string();
+        let text = failure.reason();
         if told.as_ref() == Some(&text) {
-            return;
+            return false;
         }
         let lease = self.lease.name();
         if stuck {
@@ -113,6 +162,7 @@ impl Worker {
             tracing::warn!(worker = lease, error = text, "the worker begins anew");
         }
         *told = Some(text);
+        stuck
     }
 
     fn labels(&self) -> [(&'static str, String); 2] {
@@ -146,8 +196,15 @@ impl Worker {
             biased;
             () = self.shutdown.cancelled() => Ok(End::Shutdown),
             () = lease.lost(epoch) => Ok(End::LeaseLost),
-            end = session.work() => end,
+            stop = session.work() => match stop {
+                Stop::End(end) => Ok(end),
+                Stop::Failure(failure) => Err(failure),
+            },
         };
+        if matches!(end, Ok(End::WantedBack)) {
+            // Before anything that could take time: from here on the next one goes on.
+            lease.give_up(Duration::ZERO);
+        }
         session.inbox.close().await;
         end
     }
@@ -165,57 +222,59 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    async fn work(&mut self) -> Result<End, Failure> {
+    async fn work(&mut self) -> Stop {
+        match self.steps().await {
+            Ok(never) => match never {},
+            Err(stop) => stop,
+        }
+    }
+
+    async fn steps(&mut self) -> Result<Infallible, Stop> {
         let mut look_at = Instant::now();
         let mut looked_at = look_at;
+        let mut lease = self.worker.lease.clone();
         loop {
             let due_at = self.core.due_at().map(|at| self.started + at);
             // With a broker that delivers, the head's moves are no reason to read the log.
             let head = if self.inbox.is_open() { None } else { self.head.as_mut() };
-            let ours = tokio::select! {
+            tokio::select! {
                 biased;
                 () = feed::until(due_at.unwrap_or(look_at)), if due_at.is_some() => self.commit().await?,
-                delivery = self.inbox.next() => match delivery {
-                    Some(delivery) => {
-                        let before = self.core.cursor();
-                        let ours = self.receive(delivery).await?;
-                        if self.core.cursor() > before {
-                            look_at = Instant::now() + SILENCE;
-                        }
-                        ours
+                () = lease.wanted_back() => {
+                    self.commit().await?;
+                    return Err(Stop::End(End::WantedBack));
+                }
+                delivery = self.inbox.next() => if let Some(delivery) = delivery {
+                    let before = self.core.cursor();
+                    self.receive(delivery).await?;
+                    if self.core.cursor() > before {
+                        look_at = Instant::now() + SILENCE;
                     }
-                    None => true,
                 },
                 () = time_to_look(head, self.core.cursor(), looked_at + LOOK_MIN, look_at) => {
                     looked_at = Instant::now();
                     let before = self.core.cursor();
-                    let ours = self.look().await?;
+                    self.look().await?;
                     look_at = looked_at + match (self.core.cursor() > before, self.inbox.is_open()) {
                         // News that the broker did not bring: it may bring no more.
                         (true, _) => LOOK_BUSY,
                         (false, true) => SILENCE,
                         (false, false) => LOOK_IDLE,
                     };
-                    ours
                 }
-            };
-            if !ours {
-                return Ok(End::Stale);
             }
         }
     }
 
-    /// Takes a message and whatever else has arrived; false if the checkpoint is not ours any more.
-    async fn receive(&mut self, first: Delivery) -> Result<bool, Failure> {
+    /// Takes a message and whatever else has arrived.
+    async fn receive(&mut self, first: Delivery) -> Result<(), Stop> {
         let mut next = Some(first);
         while let Some(delivery) = next {
             match self.offer(&delivery) {
                 Verdict::Foreign | Verdict::Taken => {}
                 Verdict::Gap { through } => {
                     metrics::counter!("jangbu_worker_refills_total", &self.worker.labels()).increment(1);
-                    if !self.read_to(through).await? {
-                        return Ok(false);
-                    }
+                    self.read_to(through).await?;
                 }
             }
             self.inbox.handled(delivery.delivery_tag);
@@ -228,7 +287,7 @@ impl Session<'_> {
                 self.inbox.next_now()
             };
         }
-        Ok(true)
+        Ok(())
     }
 
     fn offer(&mut self, delivery: &Delivery) -> Verdict {
@@ -246,7 +305,7 @@ impl Session<'_> {
     }
 
     /// Reads the log up to its head.
-    async fn look(&mut self) -> Result<bool, Failure> {
+    async fn look(&mut self) -> Result<(), Stop> {
         self.measure_lag();
         // What this process knows of is committed, and usually all there is.
         let known = self.head.as_ref().map_or(0, |head| *head.borrow());
@@ -259,7 +318,7 @@ impl Session<'_> {
     }
 
     /// Takes everything up to `through` from the log, committing chunk by chunk but for the last.
-    async fn read_to(&mut self, through: i64) -> Result<bool, Failure> {
+    async fn read_to(&mut self, through: i64) -> Result<(), Stop> {
         let target = &self.worker.target;
         let slots = feed::slots(self.worker.partition, target.partitions());
         while self.core.cursor() < through {
@@ -275,17 +334,21 @@ impl Session<'_> {
             self.core.extend(now, read_to, events, |event| {
                 target.reads(&event.payload.event_type, &event.payload.event_version)
             });
-            if (!all || self.core.is_full()) && !self.commit().await? {
-                return Ok(false);
+            if !all || self.core.is_full() {
+                self.commit().await?;
+                // A long way to the head must not keep another process waiting.
+                if self.worker.lease.is_wanted_back() {
+                    return Err(Stop::End(End::WantedBack));
+                }
             }
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// Writes the batch and acknowledges what it came from; false if the checkpoint was moved.
-    async fn commit(&mut self) -> Result<bool, Failure> {
+    /// Writes the batch and acknowledges what it came from.
+    async fn commit(&mut self) -> Result<(), Stop> {
         let Some(batch) = self.core.batch() else {
-            return Ok(true);
+            return Ok(());
         };
         let (worker, count) = (self.worker, batch.events.len());
         match worker
@@ -293,7 +356,7 @@ impl Session<'_> {
             .advance(&worker.ctx.db, worker.partition, self.epoch, batch)
             .await?
         {
-            Advanced::Stale => return Ok(false),
+            Advanced::Stale => return Err(Stop::End(End::Stale)),
             Advanced::Moved => {}
         }
         self.core.committed();
@@ -305,7 +368,7 @@ impl Session<'_> {
         }
         self.measure(count);
         self.measure_lag();
-        Ok(true)
+        Ok(())
     }
 
     fn measure(&self, count: usize) {

@@ -1,8 +1,10 @@
 //! Fan-out: relay, RabbitMQ, leases and workers, with real ones of each.
 
 mod leases;
+mod parking;
 pub mod probe;
 pub mod process;
+mod sharing;
 mod without_broker;
 
 use std::time::Duration;

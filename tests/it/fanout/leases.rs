@@ -2,20 +2,18 @@
 
 use std::time::Duration;
 
-use jangbu::leases::{Keeper, Lease};
+use jangbu::leases::{Group, Keeper, Lease};
 use tokio::time::{Instant, timeout};
 
 use super::probe::LEASE_TTL;
-use crate::database::{self, Database};
+use crate::{
+    database::{self, Database},
+    proxy::Proxy,
+};
 
-async fn keeper(database: &Database, name: &str) -> (Keeper, Lease) {
+fn keeper(database: &Database, name: &str) -> (Keeper, Lease) {
     let holder = database::surroundings().ids.uuid();
-    let keeper = Keeper::start(
-        database::pool(&database.options).await,
-        holder,
-        LEASE_TTL,
-        [name.to_owned()],
-    );
+    let keeper = Keeper::start(&database.pool, holder, LEASE_TTL, [Group::one(name)]);
     let lease = keeper.lease(name).expect("it was asked for");
     (keeper, lease)
 }
@@ -23,11 +21,11 @@ async fn keeper(database: &Database, name: &str) -> (Keeper, Lease) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_has_one_holder_and_a_new_epoch_for_each() {
     let database = Database::create().await;
-    let (first, mut first_lease) = keeper(&database, "a").await;
+    let (first, mut first_lease) = keeper(&database, "a");
     let epoch = timeout(LEASE_TTL, first_lease.held())
         .await
         .expect("a free lease is taken at once");
-    let (second, mut second_lease) = keeper(&database, "a").await;
+    let (second, mut second_lease) = keeper(&database, "a");
     assert!(
         timeout(LEASE_TTL * 2, second_lease.held()).await.is_err(),
         "it is renewed, so it stays"
@@ -42,7 +40,7 @@ async fn a_lease_has_one_holder_and_a_new_epoch_for_each() {
     );
     assert!(released_at.elapsed() < LEASE_TTL / 2, "{:?}", released_at.elapsed());
     // Given up, another gets it, and the first hears of it.
-    let (third, mut third_lease) = keeper(&database, "a").await;
+    let (third, mut third_lease) = keeper(&database, "a");
     second_lease.give_up(Duration::from_secs(60));
     timeout(LEASE_TTL, second_lease.lost(epoch + 1))
         .await
@@ -66,13 +64,13 @@ async fn a_killed_holder_is_replaced_when_its_term_ends() {
     let options = database.options.clone();
     let held = doomed.spawn(async move {
         let holder = database::surroundings().ids.uuid();
-        let keeper = Keeper::start(database::pool(&options).await, holder, LEASE_TTL, ["a".to_owned()]);
+        let keeper = Keeper::start(&database::pool(&options).await, holder, LEASE_TTL, [Group::one("a")]);
         let epoch = keeper.lease("a").expect("it was asked for").held().await;
         std::mem::forget(keeper);
         epoch
     });
     let epoch = held.await.expect("it is held");
-    let (keeper, mut lease) = keeper(&database, "a").await;
+    let (keeper, mut lease) = keeper(&database, "a");
     let killed_at = Instant::now();
     doomed.shutdown_background();
     assert_eq!(
@@ -90,14 +88,25 @@ async fn a_killed_holder_is_replaced_when_its_term_ends() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_holder_that_cannot_reach_the_database_stops_by_itself() {
     let database = Database::create().await;
-    let pool = database::pool(&database.options).await;
+    let proxy = Proxy::start(&database.options).await;
+    let pool = database::pool(&proxy.options(&database.options)).await;
     let holder = database::surroundings().ids.uuid();
-    let keeper = Keeper::start(pool.clone(), holder, LEASE_TTL, ["a".to_owned()]);
+    let keeper = Keeper::start(&pool, holder, LEASE_TTL, [Group::one("a")]);
     let mut lease = keeper.lease("a").expect("it was asked for");
     let epoch = lease.held().await;
-    pool.close().await;
+    let stalled_at = Instant::now();
+    proxy.stall();
     timeout(LEASE_TTL * 2, lease.lost(epoch))
         .await
         .expect("it knows that its term has ended");
+    // Even though it waits for an answer at that moment.
+    assert!(stalled_at.elapsed() < LEASE_TTL, "{:?}", stalled_at.elapsed());
+    proxy.resume();
+    assert_eq!(
+        timeout(LEASE_TTL * 2, lease.held())
+            .await
+            .expect("it comes back to the database"),
+        epoch + 1
+    );
     keeper.close().await;
 }

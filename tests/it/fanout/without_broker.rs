@@ -76,8 +76,32 @@ async fn an_unknown_event_stops_its_partition_and_no_other() {
     let driven = workers::drive_once(&world.database.pool, &[&PROBE], PARTITIONS, &database::surroundings()).await;
     let error = driven.expect_err("it cannot be driven either").to_string();
     assert!(error.contains(&stopped_at.to_string()), "{error}");
+    eventually(
+        "why it stands still is noted down",
+        Duration::from_secs(20),
+        async || {
+            let noted = "select stopped from checkpoints where projection = 'probe' and partition = 2";
+            let noted: Option<String> = sqlx::query_scalar(noted)
+                .fetch_one(&world.database.pool)
+                .await
+                .expect("the checkpoint reads");
+            noted
+                .is_some_and(|reason| reason.contains("product.teleported") && reason.contains(&stopped_at.to_string()))
+        },
+    )
+    .await;
     workers.stop().await;
     assert!(positions().await[2] < stopped_at, "the unknown event was passed over");
+    let noted: i64 = sqlx::query_scalar("select count(*) from checkpoints where stopped is not null")
+        .fetch_one(&world.database.pool)
+        .await
+        .expect("checkpoints read");
+    assert_eq!(noted, 1, "the others do not stand still");
+    let parked: i64 = sqlx::query_scalar("select count(*) from parked_aggregates")
+        .fetch_one(&world.database.pool)
+        .await
+        .expect("parked aggregates read");
+    assert_eq!(parked, 0, "what nobody knows is not the fault of one aggregate");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
