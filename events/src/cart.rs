@@ -1,15 +1,16 @@
 //! What happens to a cart.
 
 use cqrs_es::DomainEvent;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Consents, LineId, Money, OrderId, OrderLine, OrderTotals, Orderer, Owner, PayMethod, ProductId, Recipient, Sealed,
-    Sku, Timestamp,
+    Sku, Timestamp, event::current_version,
 };
 
 /// A cart is filled, checked out into one order at a time, and reopened when that order came to nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type")]
 #[expect(clippy::large_enum_variant, reason = "a batch holds few carts that are checked out")]
 pub enum CartEvent {
@@ -97,7 +98,7 @@ pub enum CartEvent {
 }
 
 /// Why an order came to nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReopenReason {
     /// Something was sold out.
@@ -113,7 +114,7 @@ impl DomainEvent for CartEvent {
         self.name().to_owned()
     }
     fn event_version(&self) -> String {
-        "1".to_owned()
+        current_version(self.name()).to_owned()
     }
 }
 

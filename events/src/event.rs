@@ -1,15 +1,16 @@
 //! Any event at all, decoded from what the log keeps.
 
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     CartEvent, OrderEvent, PaymentEvent, ProductEvent, RawEvent, Recorded, StockEvent,
     envelope::Stored,
-    upcast::{UPCASTERS, UpcastError, Upcaster, upcast},
+    upcast::{TypeVersion, UPCASTERS, UpcastError, Upcaster, upcast},
 };
 
-/// An event of any aggregate.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An event of any aggregate. Its JSON is the payload that the log keeps, `type` and all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum Event {
     /// Of a cart.
     Cart(CartEvent),
@@ -52,7 +53,7 @@ pub enum DecodeError {
 }
 
 /// Every event type that this version can read, with its current version.
-pub const CURRENT_VERSIONS: &[(&str, &str)] = &[
+pub const CURRENT_VERSIONS: &[TypeVersion] = &[
     ("cart.opened", "1"),
     ("cart.line_added", "1"),
     ("cart.line_quantity_changed", "1"),
@@ -76,6 +77,7 @@ pub const CURRENT_VERSIONS: &[(&str, &str)] = &[
     ("payment.failed", "1"),
     ("payment.refused", "1"),
     ("payment.cancellation_requested", "1"),
+    ("payment.refund_account_given", "1"),
     ("payment.cancellation_failed", "1"),
     ("payment.cancelled", "1"),
     ("product.registered", "1"),
@@ -92,6 +94,15 @@ pub const CURRENT_VERSIONS: &[(&str, &str)] = &[
     ("stock.committed", "1"),
     ("stock.returned", "1"),
 ];
+
+/// The version in which an event of this type is written today.
+pub(crate) fn current_version(event_type: &str) -> &'static str {
+    CURRENT_VERSIONS
+        .iter()
+        .find(|(name, _)| *name == event_type)
+        .map(|(_, version)| *version)
+        .expect("every type has a current version: there is a sample of each")
+}
 
 impl Event {
     /// Decodes one stored event, through the upcasters if it is old; usually gives one event.
@@ -139,7 +150,17 @@ impl Event {
 }
 
 impl RawEvent {
-    /// The decoded event or events in the same envelope.
+    /// As [`RawEvent::decode`], of an event that is not needed any more: nothing is copied.
+    pub fn into_decoded(self) -> Result<Vec<Recorded<Event>>, DecodeError> {
+        let mut events = Event::decode(&self.payload)?;
+        if events.len() > 1 {
+            return Ok(events.into_iter().map(|event| self.clone().with(event)).collect());
+        }
+        Ok(events.pop().map(|event| self.with(event)).into_iter().collect())
+    }
+
+    /// The decoded event or events in the same envelope: same position, same sequence, same id, in
+    /// their order.
     pub fn decode(&self) -> Result<Vec<Recorded<Event>>, DecodeError> {
         Ok(Event::decode(&self.payload)?
             .into_iter()

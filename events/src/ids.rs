@@ -2,8 +2,9 @@
 //! the log's `aggregate_id`, in event JSON, in URLs and in messages, so that an id seen anywhere
 //! can be searched for everywhere.
 
-use std::{fmt, hash::Hash, str::FromStr};
+use std::{borrow::Cow, fmt, hash::Hash, str::FromStr};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
@@ -72,9 +73,18 @@ macro_rules! typed_id {
             }
         }
 
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": concat!("^", $prefix, "_[0-9a-f]{32}$") })
+            }
+        }
+
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                let text = Cow::<'de, str>::deserialize(deserializer)?;
                 text.parse().map_err(de::Error::custom)
             }
         }

@@ -15,6 +15,7 @@ pub mod payment;
 pub mod personal;
 pub mod product;
 pub mod samples;
+pub mod schema;
 pub mod sealed;
 pub mod sku;
 pub mod stock;

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use cqrs_es::DomainEvent;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     CartId, ChannelType, CustomerId, LineId, Money, Orderer, PaymentId, ProductId, Recipient, Sealed, Sku, Timestamp,
+    event::current_version,
 };
 
 /// An order waits for its stock, then for its payment, and ends confirmed, cancelled, refused or expired.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type")]
 pub enum OrderEvent {
     /// It exists; its stock is being held.
@@ -139,7 +141,7 @@ pub enum OrderEvent {
 }
 
 /// One line of an order, complete in itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderLine {
     /// Unique in the order.
     pub line_id: LineId,
@@ -164,7 +166,7 @@ pub struct OrderLine {
 }
 
 /// Sums of an order, each in won. `total = goods - discount + shipping = supply + vat + tax_free`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderTotals {
     /// Prices times quantities.
     pub goods: Money,
@@ -183,7 +185,7 @@ pub struct OrderTotals {
 }
 
 /// How VAT applies to a product.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaxClass {
     /// 10 %, included in the price.
@@ -194,7 +196,7 @@ pub enum TaxClass {
 }
 
 /// Who a cart and its orders belong to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Owner {
     /// Whoever holds the cart's token.
@@ -210,7 +212,7 @@ pub enum Owner {
 }
 
 /// What the orderer agreed to at checkout (KOREA U3, G1).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Consents {
     /// Collection and use of personal data for this order: required.
     pub privacy: bool,
@@ -221,7 +223,7 @@ pub struct Consents {
 }
 
 /// How the orderer wants to pay; the names are PortOne's (PROTOCOL D1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum PayMethod {
     /// Credit or debit card.
@@ -239,7 +241,7 @@ pub enum PayMethod {
 }
 
 /// Why an order waits longer than it first said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExtensionReason {
     /// The buyer was given an account number and has until its end to pay.
@@ -247,7 +249,7 @@ pub enum ExtensionReason {
 }
 
 /// Why an order cannot take a payment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RejectReason {
     /// It had expired.
@@ -263,7 +265,7 @@ pub enum RejectReason {
 }
 
 /// Why an order is off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CancelReason {
     /// The buyer wished it.
@@ -275,7 +277,7 @@ pub enum CancelReason {
 }
 
 /// A line that could not be held.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Shortage {
     /// Which.
     pub sku: Sku,
@@ -286,7 +288,7 @@ pub struct Shortage {
 }
 
 /// A line's part of an amount that went back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LineShare {
     /// Which line.
     pub line_id: LineId,
@@ -303,7 +305,7 @@ impl DomainEvent for OrderEvent {
         self.name().to_owned()
     }
     fn event_version(&self) -> String {
-        "1".to_owned()
+        current_version(self.name()).to_owned()
     }
 }
 

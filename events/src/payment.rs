@@ -2,12 +2,17 @@
 //! PortOne's own, so that the same facts give the same bytes however they were learnt.
 
 use cqrs_es::DomainEvent;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Money, OrderId, PayMethod, Sealed, Timestamp, personal::AccountNumber};
+use crate::{
+    Money, OrderId, PayMethod, Sealed, Timestamp,
+    event::current_version,
+    personal::{AccountNumber, RefundAccount},
+};
 
 /// A payment is asked for, paid or failed, and perhaps goes back in parts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type")]
 pub enum PaymentEvent {
     /// The shop asked for it; the buyer's window may open.
@@ -112,6 +117,16 @@ pub enum PaymentEvent {
         /// Why.
         reason: RefundReason,
     },
+    /// The buyer said where money goes back to that came by bank transfer.
+    #[serde(rename = "payment.refund_account_given")]
+    RefundAccountGiven {
+        /// For which order.
+        order_id: OrderId,
+        /// The buyer's own account.
+        account: Sealed<RefundAccount>,
+        /// The refund that waited for it, if one did.
+        waiting_refund_id: Option<String>,
+    },
     /// PortOne refused to give money back; an operator must look.
     #[serde(rename = "payment.cancellation_failed")]
     CancellationFailed {
@@ -152,7 +167,7 @@ pub enum PaymentEvent {
 
 /// How money came, in PortOne's words. The slip's address is left out: whoever has it sees the
 /// buyer, so it is asked for when it is needed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentMeans {
     /// `card`, `virtual_account`, `transfer`, `easy_pay` …, or `unknown`.
     pub method: String,
@@ -173,7 +188,7 @@ pub struct PaymentMeans {
 }
 
 /// Whether a payment channel moves real money.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChannelType {
     /// Real money.
@@ -183,7 +198,7 @@ pub enum ChannelType {
 }
 
 /// Why the shop does not accept money that came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RefuseReason {
     /// Not the amount due.
@@ -195,7 +210,7 @@ pub enum RefuseReason {
 }
 
 /// Why money goes back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RefundReason {
     /// Not the amount due.
@@ -218,12 +233,19 @@ pub enum RefundReason {
     Customer,
 }
 
+impl RefundReason {
+    /// Whether the shop owes all of the money back, whether or not anybody asks for it.
+    pub const fn is_owed(self) -> bool {
+        !matches!(self, Self::Operator | Self::Customer)
+    }
+}
+
 impl DomainEvent for PaymentEvent {
     fn event_type(&self) -> String {
         self.name().to_owned()
     }
     fn event_version(&self) -> String {
-        "1".to_owned()
+        current_version(self.name()).to_owned()
     }
 }
 
@@ -238,6 +260,7 @@ impl PaymentEvent {
             Self::Requested { .. }
             | Self::VirtualAccountIssued { .. }
             | Self::CancellationRequested { .. }
+            | Self::RefundAccountGiven { .. }
             | Self::CancellationFailed { .. } => None,
         }
     }
@@ -251,6 +274,7 @@ impl PaymentEvent {
             Self::Failed { .. } => "payment.failed",
             Self::Refused { .. } => "payment.refused",
             Self::CancellationRequested { .. } => "payment.cancellation_requested",
+            Self::RefundAccountGiven { .. } => "payment.refund_account_given",
             Self::CancellationFailed { .. } => "payment.cancellation_failed",
             Self::Cancelled { .. } => "payment.cancelled",
         }

@@ -22,6 +22,12 @@ pub enum PersonalError {
     /// A resident registration number, which is never taken (KOREA P5).
     #[error("must not contain a resident registration number")]
     ResidentNumber,
+    /// Not a Korean bank account number.
+    #[error("must be an account number of 6 to 20 digits")]
+    Account,
+    /// Not a bank that PortOne knows.
+    #[error("must be one of PortOne's names of banks, such as SHINHAN")]
+    Bank,
     /// Not one line of text.
     #[error(transparent)]
     Text(#[from] TextError),
@@ -72,6 +78,14 @@ personal_text!(
 personal_text!(
     /// A bank account number given to a buyer.
     AccountNumber
+);
+personal_text!(
+    /// The number of a buyer's own account: 6 to 20 digits.
+    AccountDigits
+);
+personal_text!(
+    /// A bank, by PortOne's name.
+    Bank
 );
 
 impl FromStr for Phone {
@@ -238,6 +252,95 @@ impl FromStr for AccountNumber {
     }
 }
 
+impl FromStr for AccountDigits {
+    type Err = PersonalError;
+
+    /// Takes the spaces and dashes that people write between the digits.
+    fn from_str(spelled: &str) -> Result<Self, PersonalError> {
+        let plain = |c: char| c.is_ascii_digit() || c == '-' || c == ' ';
+        let digits: String = spelled.chars().filter(char::is_ascii_digit).collect();
+        if spelled.trim().chars().all(plain) && (6..=20).contains(&digits.len()) {
+            Ok(Self(digits))
+        } else {
+            Err(PersonalError::Account)
+        }
+    }
+}
+
+impl FromStr for Bank {
+    type Err = PersonalError;
+    fn from_str(name: &str) -> Result<Self, PersonalError> {
+        if BANKS.contains(&name) {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(PersonalError::Bank)
+        }
+    }
+}
+
+/// Where people in Korea have accounts, by PortOne's names: banks, then securities firms.
+const BANKS: &[&str] = &[
+    "BNK_SECURITIES",
+    "BOOKOOK_SECURITIES",
+    "BUSAN",
+    "CAPE_SECURITIES",
+    "CITI",
+    "DAEGU",
+    "DAISHIN_SECURITIES",
+    "DAOL_SECURITIES",
+    "DB_SECURITIES",
+    "EBEST_SECURITIES",
+    "EUGENE_SECURITIES",
+    "HANA",
+    "HANA_SECURITIES",
+    "HANHWA_SECURITIES",
+    "HANYANG_SECURITIES",
+    "HI_SECURITIES",
+    "HSBC",
+    "HYUNDAI_MOTOR_SECURITIES",
+    "IBK",
+    "IBK_SECURITIES",
+    "JEJU",
+    "JEONBUK",
+    "KAKAO",
+    "KAKAO_PAY_SECURITIES",
+    "KB_SECURITIES",
+    "KDB",
+    "KFCC",
+    "KIWOOM_SECURITIES",
+    "KOOKMIN",
+    "KOREA_FOSS_SECURITIES",
+    "KOREA_SECURITIES",
+    "KWANGJU",
+    "KYOBO_SECURITIES",
+    "KYONGNAM",
+    "K_BANK",
+    "LEADING_SECURITIES",
+    "LOCAL_NONGHYUP",
+    "MERITZ_SECURITIES",
+    "MIRAE_ASSET_SECURITIES",
+    "NFCF",
+    "NH_SECURITIES",
+    "NONGHYUP",
+    "POST",
+    "SAMSUNG_SECURITIES",
+    "SANGSANGIN_SECURITIES",
+    "SAVINGS_BANK",
+    "SHINHAN",
+    "SHINHAN_SECURITIES",
+    "SHINHYUP",
+    "SHINYOUNG_SECURITIES",
+    "SK_SECURITIES",
+    "STANDARD_CHARTERED",
+    "SUHYUP",
+    "SUHYUP_FEDERATION",
+    "TOSS",
+    "TOSS_SECURITIES",
+    "WOORI",
+    "WOORI_INVESTMENT_BANK",
+    "YUANTA_SECURITIES",
+];
+
 /// Six digits, an optional dash, and seven digits of which the first is 1 to 4 (KOREA P5).
 fn refuse_resident_number(text: &str) -> Result<(), PersonalError> {
     let bytes = text.as_bytes();
@@ -285,6 +388,20 @@ pub struct Recipient {
     pub road: AddressLine,
     /// Flat, floor …
     pub detail: Option<AddressLine>,
+}
+
+/// Where money goes back to that came by bank transfer. Sealed as one piece, field name
+/// `refund_account`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefundAccount {
+    /// Of the buyer.
+    pub bank: Bank,
+    /// Digits.
+    pub number: AccountDigits,
+    /// Who holds it.
+    pub holder_name: PersonName,
+    /// Some gateways want it.
+    pub holder_phone: Option<Phone>,
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use cqrs_es::DomainEvent;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Money, Sku, TaxClass};
+use crate::{Money, Sku, TaxClass, event::current_version};
 
 /// A product is registered once, then described, priced and shown or hidden.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type")]
 pub enum ProductEvent {
     /// It exists; not for sale yet.
@@ -57,7 +58,7 @@ impl DomainEvent for ProductEvent {
         self.name().to_owned()
     }
     fn event_version(&self) -> String {
-        "1".to_owned()
+        current_version(self.name()).to_owned()
     }
 }
 

@@ -6,10 +6,10 @@ use chrono::DateTime;
 use uuid::Uuid;
 
 use crate::{
-    AdjustReason, AggregateId, CancelReason, CartEvent, CartId, ChannelType, Consents, Event, LineId, LineShare, Money,
-    OrderEvent, OrderId, OrderLine, OrderTotals, Owner, PayMethod, PaymentEvent, PaymentId, PaymentMeans, ProductEvent,
-    RefundReason, RefuseReason, RejectReason, ReleaseReason, ReopenReason, Sealed, Shortage, Sku, StockEvent, StoreId,
-    TaxClass, Timestamp, order::ExtensionReason,
+    AdjustReason, AggregateId, CancelReason, CartEvent, CartId, ChannelType, Consents, CustomerId, Event, LineId,
+    LineShare, Money, OrderEvent, OrderId, OrderLine, OrderTotals, Owner, PayMethod, PaymentEvent, PaymentId,
+    PaymentMeans, ProductEvent, RefundReason, RefuseReason, RejectReason, ReleaseReason, ReopenReason, Sealed,
+    Shortage, Sku, StockEvent, StoreId, TaxClass, Timestamp, order::ExtensionReason,
 };
 
 /// 2026-03-02 13:05:06 in Korea.
@@ -96,6 +96,23 @@ pub fn all() -> Vec<Event> {
     events.extend(payment_events().into_iter().map(Event::from));
     events.extend(product_events().into_iter().map(Event::from));
     events.extend(stock_events().into_iter().map(Event::from));
+    events
+}
+
+/// The events of [`all`] that name an owner, once more: of a member.
+pub fn of_members() -> Vec<Event> {
+    let member = Owner::Member {
+        customer_id: CustomerId::from_uuid(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0002)),
+    };
+    let mut events = all();
+    events.retain_mut(|event| match event {
+        Event::Cart(CartEvent::Opened { owner } | CartEvent::CheckedOut { owner, .. })
+        | Event::Order(OrderEvent::Placed { owner, .. }) => {
+            owner.clone_from(&member);
+            true
+        }
+        _ => false,
+    });
     events
 }
 
@@ -286,6 +303,11 @@ fn payment_events() -> Vec<PaymentEvent> {
             currency: "KRW".to_owned(),
             cancellable: 39_000,
             reason: RefundReason::OrderExpired,
+        },
+        PaymentEvent::RefundAccountGiven {
+            order_id: order_id(),
+            account: sealed(),
+            waiting_refund_id: Some("refund-0190000000007000800000000000000b".to_owned()),
         },
         PaymentEvent::CancellationFailed {
             order_id: order_id(),

@@ -1,8 +1,9 @@
 //! Personal data inside events is sealed: the log keeps ciphertext, the key lives in a row that can
 //! be destroyed. See `docs/decisions/` on personal data.
 
-use std::{fmt, marker::PhantomData};
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -28,6 +29,33 @@ impl<T> Sealed<T> {
             ciphertext,
             clear: PhantomData,
         }
+    }
+}
+
+/// Whatever is inside, what stands in the log looks the same.
+impl<T> JsonSchema for Sealed<T> {
+    fn schema_name() -> Cow<'static, str> {
+        "Sealed".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Personal data that only the holder of the key can read.",
+            "type": "object",
+            "properties": {
+                "key_id": {
+                    "description": "Names the data key.",
+                    "type": "string",
+                    "format": "uuid",
+                },
+                "ciphertext": {
+                    "description": "base64 (standard, padded) of nonce and AEAD output.",
+                    "type": "string",
+                    "pattern": "^[A-Za-z0-9+/]*={0,2}$",
+                },
+            },
+            "required": ["key_id", "ciphertext"],
+            "additionalProperties": false,
+        })
     }
 }
 

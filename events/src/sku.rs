@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// 1 to 64 characters of `A-Z a-z 0-9 . _ -`, case-sensitive, immutable for a product.
@@ -41,6 +42,15 @@ impl<'de> Deserialize<'de> for Sku {
         Cow::<'de, str>::deserialize(deserializer)?
             .parse()
             .map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Sku {
+    fn schema_name() -> Cow<'static, str> {
+        "Sku".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$" })
     }
 }
 

@@ -3,12 +3,13 @@
 //! orders hold.
 
 use cqrs_es::DomainEvent;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{OrderId, Sku, Timestamp};
+use crate::{OrderId, Sku, Timestamp, event::current_version};
 
 /// Stock comes in, is held for orders, and leaves with them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type")]
 pub enum StockEvent {
     /// Goods arrived.
@@ -109,7 +110,7 @@ pub enum StockEvent {
 }
 
 /// Why the books are put right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AdjustReason {
     /// A count (실사).
@@ -127,7 +128,7 @@ pub enum AdjustReason {
 }
 
 /// Why a hold was given back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReleaseReason {
     /// Another line of the order was sold out.
@@ -143,7 +144,7 @@ impl DomainEvent for StockEvent {
         self.name().to_owned()
     }
     fn event_version(&self) -> String {
-        "1".to_owned()
+        current_version(self.name()).to_owned()
     }
 }
 
