@@ -1,6 +1,8 @@
 //! Turns a cart into an order: prices it anew, seals the personal data, and leads it as far as its
 //! payment within the request.
 
+mod order_number;
+
 use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
@@ -14,11 +16,11 @@ use jangbu_domain::{
 };
 use jangbu_events::{
     AggregateId, CartEvent, CartId, Consents, Event, Money, OrderEvent, OrderId, OrderLine, Orderer, Owner, PayMethod,
-    PaymentEvent, PaymentId, Recipient, Recorded, Shortage, Sku, Timestamp,
+    PaymentEvent, PaymentId, Recipient, Recorded, Shortage, Sku,
 };
 
+pub use self::order_number::read_order_number;
 use crate::{
-    clock::{Surroundings, korean_time},
     consent,
     executor::{CommandEnvelope, Committed, ExecuteError, Executor, LoadError},
     log::UniqueKey,
@@ -36,8 +38,6 @@ const PRE_REGISTER: Duration = Duration::from_millis(800);
 const ACCOUNT_HOURS: u32 = 72;
 /// Order numbers drawn until one is free.
 const NUMBERS_MAX: u32 = 5;
-/// Characters of an order number: Crockford's base 32, without letters that look like digits.
-const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// Checks carts out. Cheap to clone.
 #[derive(Clone)]
@@ -282,7 +282,7 @@ impl CheckoutService {
         let mut drawn = 0;
         loop {
             drawn += 1;
-            check_out.order_number = order_number(surroundings, envelope.occurred_at);
+            check_out.order_number = order_number::draw(surroundings, envelope.occurred_at);
             envelope.unique_keys = vec![UniqueKey {
                 scope: "order_number",
                 value: check_out.order_number.clone(),
@@ -425,17 +425,6 @@ async fn pre_register(shop: &Shop, request: &RequestPayment) {
     if let Err(error) = registered {
         tracing::warn!(payment.id = request.payment_id, %error, "PortOne could not be told the amount beforehand");
     }
-}
-
-/// `yymmdd-XXXXXXXX`: the Korean day and 40 random bits.
-fn order_number(surroundings: &Surroundings, at: Timestamp) -> String {
-    let mut bits = u64::from_be_bytes(surroundings.bytes()) & ((1 << 40) - 1);
-    let mut random = String::with_capacity(8);
-    for _ in 0..8 {
-        random.push(char::from(CROCKFORD[usize::try_from(bits % 32).expect("below 32")]));
-        bits /= 32;
-    }
-    format!("{}-{random}", korean_time(at).format("%y%m%d"))
 }
 
 const fn pay_method(method: PayMethod) -> portone::PayMethod {

@@ -12,7 +12,8 @@ use jangbu_domain::{
 };
 use jangbu_events::{
     AggregateId, ChannelType, Event, Metadata, OrderId, PaymentEvent, PaymentId, PaymentMeans, Recorded, RefundReason,
-    Timestamp, personal::PersonalError,
+    Sealed, Timestamp,
+    personal::{PersonalError, RefundAccount},
 };
 use uuid::Uuid;
 
@@ -144,6 +145,7 @@ impl Payments {
         payment_id: PaymentId,
         amount: Option<i64>,
         reason: RefundReason,
+        account: Option<Sealed<RefundAccount>>,
         mut envelope: CommandEnvelope,
     ) -> Result<Committed<Payment>, ExecuteError<PaymentError>> {
         let known = self.executor.load::<Payment>(payment_id).await?;
@@ -153,8 +155,19 @@ impl Payments {
             refund: Refunding::Next,
             amount,
             reason,
+            account,
         };
         self.executor.execute(payment_id, command, envelope).await
+    }
+
+    /// Where money of a payment goes back to, if that was said and can still be read.
+    pub async fn refund_account(&self, payment: &Payment) -> Result<Option<RefundAccount>, SealError> {
+        let Some(account) = payment.money().and_then(|(_, returned)| returned.account.as_ref()) else {
+            return Ok(None);
+        };
+        self.sealer
+            .open(self.executor.log().pool(), "refund_account", account)
+            .await
     }
 
     /// The executor it records with.

@@ -61,7 +61,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Stands in for secret or personal text in `Debug` output.
-struct Redacted;
+pub(crate) struct Redacted;
 
 impl fmt::Debug for Redacted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

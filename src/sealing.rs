@@ -46,6 +46,7 @@ pub struct Sealer {
     live: XChaCha20Poly1305,
     hold: XChaCha20Poly1305,
     requests: [u8; 32],
+    secrets: XChaCha20Poly1305,
 }
 
 /// A data key in clear. Lives only in memory.
@@ -71,6 +72,7 @@ impl Sealer {
             live: cipher(&derive("jangbu personal live v1")),
             hold: cipher(&derive("jangbu personal hold v1")),
             requests: derive("jangbu request hash v1"),
+            secrets: cipher(&derive("jangbu webhook secrets v1")),
         }
     }
 
@@ -95,6 +97,17 @@ impl Sealer {
             phone_hash: phone.map(|phone| data_key.phone_hash(phone)),
         };
         (data_key, row)
+    }
+
+    /// Seals a secret that we share with somebody else. `owner` binds it to its row: put into another one it does
+    /// not open.
+    pub fn seal_secret(&self, surroundings: &Surroundings, owner: Uuid, secret: &str) -> Vec<u8> {
+        encrypt(&self.secrets, surroundings, secret.as_bytes(), owner.as_bytes())
+    }
+
+    /// Opens it; `None` if it is not what was sealed for `owner` under this master key.
+    pub fn open_secret(&self, owner: Uuid, sealed: &[u8]) -> Option<String> {
+        String::from_utf8(decrypt(&self.secrets, sealed, owner.as_bytes())?).ok()
     }
 
     /// What the log keeps of a request, to tell a repeat from another request under the same key.
@@ -290,6 +303,16 @@ mod tests {
         assert!(decrypt(&sealer.hold, &row.hold, row.key_id.as_bytes()).is_some());
         assert!(decrypt(&sealer.live, &row.hold, row.key_id.as_bytes()).is_none());
         assert!(decrypt(&Sealer::new(&[8; 32]).live, &row.live, row.key_id.as_bytes()).is_none());
+    }
+
+    #[test]
+    fn a_shared_secret_opens_for_its_owner_under_its_key() {
+        let (surroundings, sealer) = (Surroundings::system(), Sealer::new(&[7; 32]));
+        let (owner, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let stored = sealer.seal_secret(&surroundings, owner, "whsec_x");
+        assert_eq!(sealer.open_secret(owner, &stored).as_deref(), Some("whsec_x"));
+        assert_eq!(sealer.open_secret(other, &stored), None);
+        assert_eq!(Sealer::new(&[8; 32]).open_secret(owner, &stored), None);
     }
 
     /// Pinned: events and key rows in old logs were written like this.

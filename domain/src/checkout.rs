@@ -173,6 +173,7 @@ impl Checkout {
         "payment.virtual_account_issued",
         "payment.confirmed",
         "payment.cancellation_requested",
+        "payment.refund_account_given",
         "payment.cancelled",
         "stock.held",
         "stock.hold_refused",
@@ -186,7 +187,8 @@ impl Checkout {
                 PaymentEvent::Confirmed { order_id, .. }
                 | PaymentEvent::Cancelled { order_id, .. }
                 | PaymentEvent::VirtualAccountIssued { order_id, .. }
-                | PaymentEvent::CancellationRequested { order_id, .. },
+                | PaymentEvent::CancellationRequested { order_id, .. }
+                | PaymentEvent::RefundAccountGiven { order_id, .. },
             )
             | Event::Stock(StockEvent::Held { order_id, .. } | StockEvent::HoldRefused { order_id, .. }) => {
                 Some(*order_id)

@@ -46,6 +46,10 @@ pub trait Decide:
     /// What names a stream of this aggregate.
     type Id: AggregateId;
 
+    /// Of the snapshots of streams that grow without end, `None` where streams stay short. To be raised
+    /// with every change of `apply` or of the state's JSON: snapshots of other versions are passed over.
+    const SNAPSHOT_VERSION: Option<i32> = None;
+
     /// What follows from `command` in this state: events, in order, to be folded by
     /// [`Aggregate::apply`]. Depends on nothing but its arguments.
     fn decide(&self, command: &Self::Command) -> Result<Vec<Self::Event>, Self::Error>;

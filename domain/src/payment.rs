@@ -12,7 +12,8 @@ mod tests;
 use cqrs_es::{Aggregate, event_sink::EventSink};
 use jangbu_events::{
     AggregateId, CartId, Money, OrderId, PayMethod, PaymentEvent, PaymentId, PaymentMeans, RefundReason, Sealed,
-    Timestamp, personal::AccountNumber,
+    Timestamp,
+    personal::{AccountNumber, RefundAccount},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -50,6 +51,16 @@ pub enum PaymentCommand {
         amount: Option<i64>,
         /// Why.
         reason: RefundReason,
+        /// Where to, for money that came by bank transfer and whose account is not known yet.
+        account: Option<Sealed<RefundAccount>>,
+    },
+    /// The buyer says where money that came by bank transfer goes back to. A refund that waited for it
+    /// goes on, and one that PortOne refused is wished for again.
+    GiveRefundAccount {
+        /// Whose money goes back.
+        payment_id: PaymentId,
+        /// Where to.
+        account: Sealed<RefundAccount>,
     },
     /// PortOne refused to give money back.
     RecordRefundFailure {
@@ -177,6 +188,12 @@ pub enum PaymentError {
     /// One refund at a time: PortOne compares what is left before each (PROTOCOL A7).
     #[error("another refund is under way")]
     RefundInProgress,
+    /// The money came by bank transfer: it cannot go back without an account (PROTOCOL A7).
+    #[error("the refund needs an account to go to")]
+    RefundAccountRequired,
+    /// The money goes back the way it came.
+    #[error("the refund needs no account")]
+    RefundAccountNotNeeded,
 }
 
 /// The id of the n-th refund that the shop asks for, and its `Idempotency-Key` at PortOne. `n`
@@ -235,7 +252,9 @@ impl Decide for Payment {
                 refund,
                 amount,
                 reason,
-            } => self.request_refund(*payment_id, *refund, *amount, *reason),
+                account,
+            } => self.request_refund(*payment_id, *refund, *amount, *reason, account.as_ref()),
+            PaymentCommand::GiveRefundAccount { payment_id, account } => self.give_refund_account(*payment_id, account),
             PaymentCommand::RecordRefundFailure {
                 refund_id,
                 code,
@@ -250,6 +269,7 @@ impl Decide for Payment {
             PaymentCommand::Request { cart_id, .. } => cart_id.uuid(),
             PaymentCommand::Observe(_)
             | PaymentCommand::RequestRefund { .. }
+            | PaymentCommand::GiveRefundAccount { .. }
             | PaymentCommand::RecordRefundFailure { .. } => id.uuid(),
         }
     }
@@ -276,6 +296,7 @@ impl Payment {
         refund: Refunding,
         amount: Option<i64>,
         reason: RefundReason,
+        account: Option<&Sealed<RefundAccount>>,
     ) -> Result<Vec<PaymentEvent>, PaymentError> {
         let request = self.request().ok_or(PaymentError::NotRequested)?;
         let (received, returned) = self.money().ok_or(PaymentError::NotPaid)?;
@@ -301,7 +322,17 @@ impl Payment {
                 Refunding::Rejection | Refunding::Next => Err(PaymentError::RefundInProgress),
             };
         }
-        Ok(vec![PaymentEvent::CancellationRequested {
+        let account = account.filter(|_| received.came_by_transfer());
+        // What the shop owes is recorded even so, and waits for an account.
+        if !reason.is_owed() && account.is_none() && self.lacks_refund_account() {
+            return Err(PaymentError::RefundAccountRequired);
+        }
+        let given = account.map(|account| PaymentEvent::RefundAccountGiven {
+            order_id: request.order_id,
+            account: account.clone(),
+            waiting_refund_id: None,
+        });
+        let requested = PaymentEvent::CancellationRequested {
             order_id: request.order_id,
             refund_id,
             amount,
@@ -309,6 +340,34 @@ impl Payment {
             currency: received.currency.clone(),
             cancellable: left,
             reason,
+        };
+        Ok(given.into_iter().chain([requested]).collect())
+    }
+
+    fn give_refund_account(
+        &self,
+        payment_id: PaymentId,
+        account: &Sealed<RefundAccount>,
+    ) -> Result<Vec<PaymentEvent>, PaymentError> {
+        let request = self.request().ok_or(PaymentError::NotRequested)?;
+        let (received, returned) = self.money().ok_or(PaymentError::NotPaid)?;
+        if !received.came_by_transfer() || self.refundable() <= 0 {
+            return Err(PaymentError::RefundAccountNotNeeded);
+        }
+        match (&returned.open, &returned.failed) {
+            // The refund under way was asked for with the account known then, and is repeated word for word.
+            (Some(_), _) if returned.account.is_some() => return Err(PaymentError::RefundInProgress),
+            (None, None) => return Err(PaymentError::RefundAccountNotNeeded),
+            (None, Some(failed)) if failed.reason.is_owed() => {
+                return self.request_refund(payment_id, Refunding::Next, None, failed.reason, Some(account));
+            }
+            // What a person had asked for only a person asks for again: it may have been given at the bank.
+            (Some(_), _) | (None, Some(_)) => {}
+        }
+        Ok(vec![PaymentEvent::RefundAccountGiven {
+            order_id: request.order_id,
+            account: account.clone(),
+            waiting_refund_id: returned.open.as_ref().map(|open| open.refund_id.clone()),
         }])
     }
 

@@ -228,6 +228,8 @@ impl Aggregate for StockItem {
 impl Decide for StockItem {
     type Id = StockItemId;
 
+    const SNAPSHOT_VERSION: Option<i32> = Some(1);
+
     fn decide(&self, command: &StockCommand) -> Result<Vec<StockEvent>, StockError> {
         match command {
             StockCommand::Receive { quantity: 0, .. } | StockCommand::Adjust { delta: 0, .. } => Ok(Vec::new()),

@@ -26,7 +26,7 @@ pub const SETTLE_WITHIN: Duration = Duration::from_secs(5);
 
 /// A payment by our id (`pay_…`) or by PortOne's (the digits alone).
 #[derive(Debug, Clone, Copy)]
-pub struct AnyPaymentId(PaymentId);
+pub struct AnyPaymentId(pub PaymentId);
 
 impl FromStr for AnyPaymentId {
     type Err = ();
@@ -61,7 +61,7 @@ pub async fn one(
 }
 
 /// The payment's order, if it is the caller's.
-async fn owned(app: &App, caller: &Caller, id: PaymentId) -> Result<Whole, Problem> {
+pub async fn owned(app: &App, caller: &Caller, id: PaymentId) -> Result<Whole, Problem> {
     let payment = app.executor.load::<Payment>(id).await?;
     let Some(request) = payment.state.request() else {
         return Err(Code::PaymentNotFound.into());

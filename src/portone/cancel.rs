@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jangbu_events::personal;
 use serde::Serialize;
 
 use super::{Error, Redacted, Refusal};
@@ -66,6 +67,17 @@ pub struct RefundAccount {
     /// The holder's phone; Smartro asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holder_phone_number: Option<String>,
+}
+
+impl From<personal::RefundAccount> for RefundAccount {
+    fn from(account: personal::RefundAccount) -> Self {
+        Self {
+            bank: account.bank.as_str().to_owned(),
+            number: account.number.as_str().to_owned(),
+            holder_name: account.holder_name.as_str().to_owned(),
+            holder_phone_number: account.holder_phone.map(|phone| phone.digits()),
+        }
+    }
 }
 
 impl fmt::Debug for RefundAccount {

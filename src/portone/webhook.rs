@@ -3,7 +3,6 @@
 //! Verify the raw bytes first, then parse. What is parsed is a hint to look at `PortOne`, never a fact.
 
 mod notice;
-mod signature;
 
+pub use crate::standard_webhooks::{SecretError, SignatureError, SignatureHeaders, TOLERANCE, Verifier, sign};
 pub use notice::{Notice, ParseError, parse};
-pub use signature::{SecretError, SignatureError, SignatureHeaders, TOLERANCE, Verifier, sign};

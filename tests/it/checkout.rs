@@ -264,6 +264,7 @@ async fn a_refund_whose_answer_is_lost_happens_once() {
             payment(order),
             None,
             jangbu_events::RefundReason::Customer,
+            None,
             shop.envelope(),
         )
         .await
@@ -367,7 +368,7 @@ async fn refund_wished(shop: &Shop) -> OrderId {
 async fn wish(shop: &Shop, order: OrderId) -> Result<(), String> {
     let wished = shop
         .payments
-        .refund(payment(order), None, RefundReason::Customer, shop.envelope())
+        .refund(payment(order), None, RefundReason::Customer, None, shop.envelope())
         .await;
     wished.map(drop).map_err(|error| error.to_string())
 }
@@ -414,8 +415,13 @@ async fn of_two_refunds_at_once_one_is_told_of_the_other() {
     shop.at_portone(payment(order), "pay", nothing()).await;
     shop.settle(payment(order)).await;
     let part = |amount| {
-        shop.payments
-            .refund(payment(order), Some(amount), RefundReason::Operator, shop.envelope())
+        shop.payments.refund(
+            payment(order),
+            Some(amount),
+            RefundReason::Operator,
+            None,
+            shop.envelope(),
+        )
     };
     let (first, second) = tokio::join!(part(1_000), part(2_000));
     assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");

@@ -87,6 +87,7 @@ impl Checkout {
                 let refund = PaymentCommand::RequestRefund {
                     payment_id: *payment_id,
                     refund: Refunding::Rejection,
+                    account: None,
                     amount: None,
                     reason: refund_reason(*reason),
                 };
@@ -167,7 +168,11 @@ impl Checkout {
                 };
                 (format!("record_refund:{cancellation_id}"), record)
             }
-            PaymentEvent::CancellationRequested { refund_id, .. } => {
+            PaymentEvent::CancellationRequested { refund_id, .. }
+            | PaymentEvent::RefundAccountGiven {
+                waiting_refund_id: Some(refund_id),
+                ..
+            } => {
                 return vec![Action::Refund {
                     payment_id,
                     refund_id: refund_id.clone(),
@@ -176,6 +181,10 @@ impl Checkout {
             PaymentEvent::Requested { .. }
             | PaymentEvent::Failed { .. }
             | PaymentEvent::Refused { .. }
+            | PaymentEvent::RefundAccountGiven {
+                waiting_refund_id: None,
+                ..
+            }
             | PaymentEvent::CancellationFailed { .. } => return Vec::new(),
         };
         vec![execute(event.event_id, step, AnyCommand::Order(order_id, command))]

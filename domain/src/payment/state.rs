@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jangbu_events::{
     Money, OrderId, PayMethod, PaymentEvent, PaymentId, PaymentMeans, RefundReason, RefuseReason, Sealed, Timestamp,
-    personal::AccountNumber,
+    personal::{AccountNumber, RefundAccount},
 };
 use serde::{Deserialize, Serialize};
 
@@ -101,8 +101,11 @@ pub struct Returned {
     pub requested: BTreeSet<String>,
     /// The one under way.
     pub open: Option<OpenRefund>,
-    /// Whether the latest one failed and nothing has been asked for since: an operator must look.
-    pub failed: bool,
+    /// The latest one, if it failed, its money has not gone back and nothing has been asked for since: an
+    /// operator must look.
+    pub failed: Option<OpenRefund>,
+    /// Where money that came by bank transfer goes to.
+    pub account: Option<Sealed<RefundAccount>>,
 }
 
 /// A refund under way.
@@ -194,6 +197,23 @@ impl Payment {
         self.money().map_or(0, |(received, returned)| {
             received.amount.saturating_sub(returned.total())
         })
+    }
+
+    /// Whether money is left that came by bank transfer, and nobody has said where it may go back to.
+    pub fn lacks_refund_account(&self) -> bool {
+        self.refundable() > 0
+            && self
+                .money()
+                .is_some_and(|(received, returned)| received.came_by_transfer() && returned.account.is_none())
+    }
+
+    /// Whether a refund waits for an account, or failed and may have failed for its account.
+    pub fn needs_refund_account(&self) -> bool {
+        let Some((received, returned)) = self.money() else {
+            return false;
+        };
+        let waits = returned.open.is_some() && returned.account.is_none();
+        received.came_by_transfer() && self.refundable() > 0 && (waits || returned.failed.is_some())
     }
 
     /// The id for a refund that is to be asked for now.
@@ -312,7 +332,7 @@ impl Payment {
             } => {
                 if let Some(returned) = self.returned_mut() {
                     returned.requested.insert(refund_id.clone());
-                    returned.failed = false;
+                    returned.failed = None;
                     returned.open = Some(OpenRefund {
                         refund_id,
                         amount,
@@ -323,10 +343,14 @@ impl Payment {
                     });
                 }
             }
+            PaymentEvent::RefundAccountGiven { account, .. } => {
+                if let Some(returned) = self.returned_mut() {
+                    returned.account = Some(account);
+                }
+            }
             PaymentEvent::CancellationFailed { .. } => {
                 if let Some(returned) = self.returned_mut() {
-                    returned.open = None;
-                    returned.failed = true;
+                    returned.failed = returned.open.take();
                 }
             }
             PaymentEvent::Cancelled {
@@ -374,6 +398,11 @@ impl Payment {
 }
 
 impl Received {
+    /// Whether PortOne needs to be told where it goes back to (PROTOCOL A7).
+    pub fn came_by_transfer(&self) -> bool {
+        self.means.method == "virtual_account"
+    }
+
     /// The part of `amount` that carries no VAT: in proportion, and what is left of it when all that
     /// is left goes back, so that the parts sum to the whole. Of what was paid, not of what was
     /// asked for: PortOne refuses any other.
@@ -398,10 +427,15 @@ impl Returned {
     fn add(&mut self, cancellation: ObservedCancellation) {
         // Whoever asked for it: an operator who used PortOne's console while our own request was
         // under way has done its work, and PortOne will answer ours with an error.
-        if let Some(open) = &mut self.open {
-            open.outstanding = open.outstanding.saturating_sub(cancellation.amount);
-            if open.outstanding <= 0 {
-                self.open = None;
+        let asked = if self.open.is_some() {
+            &mut self.open
+        } else {
+            &mut self.failed
+        };
+        if let Some(refund) = asked {
+            refund.outstanding = refund.outstanding.saturating_sub(cancellation.amount);
+            if refund.outstanding <= 0 {
+                *asked = None;
             }
         }
         self.cancellations.push(cancellation);

@@ -189,6 +189,35 @@ fn refund(n: u32, amount: Option<i64>) -> PaymentCommand {
         refund: if n == 0 { Refunding::Rejection } else { Refunding::Next },
         amount,
         reason: RefundReason::Operator,
+        account: None,
+    }
+}
+
+/// The right money, by bank transfer.
+fn deposited() -> PaymentEvent {
+    let mut event = confirmed();
+    if let PaymentEvent::Confirmed { means, .. } = &mut event {
+        "virtual_account".clone_into(&mut means.method);
+    }
+    event
+}
+
+fn refund_account() -> Sealed<RefundAccount> {
+    Sealed::new(Uuid::nil(), "sealed".to_owned())
+}
+
+fn account_given(waiting: Option<u32>) -> PaymentEvent {
+    PaymentEvent::RefundAccountGiven {
+        order_id: order_id(),
+        account: refund_account(),
+        waiting_refund_id: waiting.map(|n| refund_id(payment_id(1), n)),
+    }
+}
+
+fn give_account() -> PaymentCommand {
+    PaymentCommand::GiveRefundAccount {
+        payment_id: payment_id(1),
+        account: refund_account(),
     }
 }
 

@@ -1,3 +1,4 @@
+use cqrs_es::DomainEvent as _;
 use jangbu_events::{AggregateId, OrderId, ReleaseReason, StockEvent};
 use proptest::prelude::*;
 
@@ -321,7 +322,70 @@ proptest! {
                 let (told_on_hand, told_available) = told(&event);
                 prop_assert_eq!(told_available, stock.available());
                 prop_assert_eq!(told_on_hand.unwrap_or(stock.on_hand), stock.on_hand);
+                let kept = serde_json::to_string(&stock).expect("a state serialises");
+                prop_assert_eq!(&serde_json::from_str::<StockItem>(&kept).expect("it reads back"), &stock);
             }
         }
     }
+}
+
+/// What every kind of event does to a snapshot. Whoever changes what `apply` does raises `SNAPSHOT_VERSION`:
+/// what older code has folded would go on into the future otherwise.
+#[test]
+fn what_snapshots_of_version_1_are_folded_of_is_pinned() {
+    let history = [
+        receive(10),
+        adjust(-1),
+        hold(order(1), 2),
+        hold(order(2), 3),
+        hold(order(3), 9),
+        release(order(2)),
+        commit(order(1)),
+        give_back(order(1), 1),
+    ];
+    let mut stock = StockItem::default();
+    let mut folded = Vec::new();
+    for event in history.iter().flat_map(|command| {
+        let events = stock.decide(command).expect("it is allowed");
+        for event in &events {
+            stock.apply(event.clone());
+        }
+        let after = (stock.on_hand, stock.held(), stock.holds.len());
+        events.into_iter().map(move |event| (event.event_type(), after))
+    }) {
+        folded.push(event);
+    }
+    assert_eq!(StockItem::SNAPSHOT_VERSION, Some(1));
+    let pinned = [
+        ("stock.received", (10, 0, 0)),
+        ("stock.adjusted", (9, 0, 0)),
+        ("stock.held", (9, 2, 1)),
+        ("stock.held", (9, 5, 2)),
+        ("stock.hold_refused", (9, 5, 2)),
+        ("stock.released", (9, 2, 1)),
+        ("stock.committed", (7, 0, 0)),
+        ("stock.returned", (8, 0, 0)),
+    ];
+    assert_eq!(folded, pinned.map(|(name, after)| (name.to_owned(), after)));
+    let every: std::collections::BTreeSet<_> = jangbu_events::samples::all()
+        .iter()
+        .map(jangbu_events::Event::name)
+        .filter(|name| name.starts_with("stock."))
+        .collect();
+    assert_eq!(every, pinned.iter().map(|(name, _)| *name).collect());
+}
+
+/// Snapshots in databases read like this. Whoever changes it, or what `apply` does, raises
+/// `SNAPSHOT_VERSION`.
+#[test]
+fn a_snapshot_of_version_1_is_pinned() {
+    let mut stock = StockItem::default();
+    for event in [received(10), held(order(1), 2, 8), held(order(2), 1, 7)] {
+        stock.apply(event);
+    }
+    assert_eq!(StockItem::SNAPSHOT_VERSION, Some(1));
+    assert_eq!(
+        serde_json::to_string(&stock).unwrap(),
+        r#"{"sku":"A","on_hand":10,"holds":{"ord_00000000000000000000000000000001":{"quantity":2,"backstop_at":"2026-03-02T04:05:06Z"},"ord_00000000000000000000000000000002":{"quantity":1,"backstop_at":"2026-03-02T04:05:06Z"}},"held":3}"#
+    );
 }

@@ -115,7 +115,7 @@ async fn nobody_listening_is_told_apart() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     drop(listener);
-    let read = client(address, |_| ()).payment("p1", Duration::from_millis(50)).await;
+    let read = client(address, |_| ()).payment("p1", Duration::from_millis(500)).await;
     assert_eq!(read, Err(Error::Unreachable(Unreachable::Connect)));
 }
 

@@ -256,6 +256,7 @@ fn an_earlier_refund_that_failed_does_not_keep_rejected_money() {
             refund: crate::payment::Refunding::Next,
             amount: None,
             reason: RefundReason::Operator,
+            account: None,
         },
     );
     shop.payment(

@@ -1,4 +1,4 @@
-//! Signatures by the Standard Webhooks rules, which `PortOne` follows.
+//! Signatures by the Standard Webhooks rules: of what `PortOne` posts to us, and of what we post to others.
 //!
 //! `base64(HMAC-SHA256(key, id + "." + timestamp + "." + raw body))`, the key being the base64 text after `whsec_`.
 
@@ -103,9 +103,12 @@ impl<'a> SignatureHeaders<'a> {
     }
 }
 
-const ID: &str = "webhook-id";
-const TIMESTAMP: &str = "webhook-timestamp";
-const SIGNATURE: &str = "webhook-signature";
+/// Names the message: the same at every attempt.
+pub const ID: &str = "webhook-id";
+/// When this attempt was signed, in seconds since 1970.
+pub const TIMESTAMP: &str = "webhook-timestamp";
+/// By each secret that is valid.
+pub const SIGNATURE: &str = "webhook-signature";
 
 impl Verifier {
     /// Takes the secrets as the console shows them, with or without `whsec_`.
@@ -164,10 +167,16 @@ impl fmt::Debug for Verifier {
     }
 }
 
-/// Signs as `PortOne` does; `timestamp` is seconds since 1970. For simulators and tests.
+/// One entry of `webhook-signature`; `timestamp` is seconds since 1970. While a secret is rotated there is one entry for
+/// each of the two, with a space between them.
 pub fn sign(secret: &str, id: &str, timestamp: i64, body: &[u8]) -> Result<String, SecretError> {
     let mac = mac(key(secret)?, id, &timestamp.to_string(), body);
     Ok(format!("v1,{}", BASE64.encode(mac)))
+}
+
+/// A secret in its text form, of 32 random bytes: as long as the MAC.
+pub fn secret(bytes: &[u8; 32]) -> String {
+    format!("{SECRET_PREFIX}{}", BASE64.encode(bytes))
 }
 
 fn key(secret: &str) -> Result<Hmac<Sha256>, SecretError> {
@@ -196,5 +205,4 @@ fn bounded<'a>(value: Option<&'a str>, name: &'static str, bytes_max: usize) -> 
 }
 
 #[cfg(test)]
-#[path = "signature/tests.rs"]
 mod tests;
