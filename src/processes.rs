@@ -7,6 +7,7 @@
 //! with its first result.
 
 mod dispatch;
+pub mod retry;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,12 +16,15 @@ use std::{
 
 use futures_util::future::join_all;
 use jangbu_domain::{Action, AnyCommand, Checkout, command_id};
-use jangbu_events::{DecodeError, Event, OrderId, Recorded, Timestamp};
+use jangbu_events::{
+    DecodeError, Event, OrderId, Recorded, Timestamp,
+    upcast::{UPCASTERS, stored_types},
+};
 use sqlx::PgPool;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-pub use self::dispatch::{SendError, send};
+pub use self::dispatch::{SendError, aggregate, send};
 use crate::{
     executor::Executor,
     log::reading,
@@ -142,6 +146,7 @@ pub async fn round(executor: &Executor, epoch: i64, ripe: i64) -> Result<usize, 
                             payment_id,
                             refund_id,
                             cancellation_id: None,
+                            asked_at: None,
                         },
                         event.recorded_at,
                     ));
@@ -186,7 +191,8 @@ struct Send {
     cause: Recorded<Event>,
 }
 
-async fn position(db: &PgPool) -> sqlx::Result<i64> {
+/// How far the runner has read the log.
+pub async fn position(db: &PgPool) -> sqlx::Result<i64> {
     let position = sqlx::query_scalar!("select position from process_checkpoints where process = $1", CHECKOUT)
         .fetch_optional(db)
         .await?;
@@ -198,7 +204,9 @@ async fn read(db: &PgPool, from: i64, ripe: i64) -> Result<(Vec<Recorded<Event>>
     if ripe <= from {
         return Ok((Vec::new(), from));
     }
-    let raw = reading::read_types(db, from, ripe, Checkout::EVENT_TYPES, ROUND).await?;
+    // Also under the names that they had before.
+    let types = stored_types(UPCASTERS, Checkout::EVENT_TYPES);
+    let raw = reading::read_types(db, from, ripe, &types, ROUND).await?;
     // A full round may have left more behind its last event; a shorter one has seen everything.
     let full = i64::try_from(raw.len()).is_ok_and(|read| read == ROUND);
     let through = if full {

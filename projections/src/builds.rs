@@ -1,8 +1,13 @@
 //! Builds: one materialisation each of a projection's code version, in a schema of its own, with a
 //! checkpoint per partition. Queries never name a schema: the search path of their pool chooses.
 
-mod proof;
+pub mod bulk;
+pub mod parking;
+mod phases;
+pub mod proof;
+mod replay;
 mod step;
+mod switch;
 #[cfg(test)]
 mod tests;
 
@@ -11,10 +16,13 @@ use std::collections::BTreeMap;
 use jangbu_events::Timestamp;
 use sqlx::{Executor, PgConnection, PgPool, Postgres, Transaction};
 
-use crate::{Registered, all};
+use crate::{Registered, all, built_in};
 
+pub use phases::{Phase, Standing, begin_filling, discard, finish_indexes, standings};
 pub use proof::table_hash;
-pub use step::{AdvanceError, Advanced, advance};
+pub use replay::Replay;
+pub use step::{AdvanceError, Advanced, Fed, advance, advance_or_park};
+pub use switch::{Begun, Poison, Switch};
 
 /// Which build, and where its tables are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +37,8 @@ pub struct Build {
     pub schema_name: String,
     /// How many equal ranges of slots it is fed in.
     pub partitions: i16,
+    /// Since when it is there. What was recorded before is told to it while nobody depends on it yet.
+    pub created_at: Timestamp,
 }
 
 /// How far one partition of a build is.
@@ -42,23 +52,30 @@ pub struct Checkpoint {
     pub epoch: i64,
 }
 
-/// The newest build of this projection, code version and number of partitions; made, with empty
-/// tables and checkpoints at 0, if there is none. The first build of a code version is active at
-/// once; one for another number of partitions waits for [`activate`]. Any number of processes may
-/// call this at the same time.
+/// The build of this projection and code version that queries read; made, with empty tables and
+/// checkpoints at 0, if there is none. `partitions` is for one that is made: one that is there keeps
+/// its own until [`begin_filling`] and [`Switch`] have put another in its place. Any number of
+/// processes may call this at the same time.
 pub async fn ensure(db: &PgPool, projection: &Registered, partitions: i16, now: Timestamp) -> sqlx::Result<Build> {
-    if let Some(build) = newest(&mut *db.acquire().await?, projection, partitions).await? {
+    if let Some(build) = active(&mut *db.acquire().await?, projection).await? {
         return Ok(build);
     }
     let mut tx = db.begin().await?;
-    // One at a time in the whole database: `create schema if not exists` and friends still collide.
-    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('jangbu builds', 0))")
-        .fetch_one(&mut *tx)
-        .await?;
-    if let Some(build) = newest(&mut tx, projection, partitions).await? {
+    one_at_a_time(&mut tx).await?;
+    if let Some(build) = active(&mut tx, projection).await? {
         return Ok(build);
     }
-    let build = create(&mut tx, projection, partitions, now).await?;
+    let build = create(&mut tx, projection, partitions, Phase::Live, now).await?;
+    sqlx::query!(
+        "update builds set active = true, activated_at = $4
+         where projection = $1 and code_version = $2 and build = $3",
+        build.projection,
+        build.code_version,
+        build.build,
+        now
+    )
+    .execute(&mut *tx)
+    .await?;
     tx.commit().await?;
     tracing::info!(
         projection = projection.name,
@@ -69,26 +86,35 @@ pub async fn ensure(db: &PgPool, projection: &Registered, partitions: i16, now: 
     Ok(build)
 }
 
-async fn newest(db: &mut PgConnection, projection: &Registered, partitions: i16) -> sqlx::Result<Option<Build>> {
+/// Who makes or drops builds waits for others that do, in the whole database: `create schema if not
+/// exists` and friends still collide.
+async fn one_at_a_time(tx: &mut Transaction<'static, Postgres>) -> sqlx::Result<()> {
+    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('jangbu builds', 0))")
+        .fetch_one(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn active(db: &mut PgConnection, projection: &Registered) -> sqlx::Result<Option<Build>> {
     sqlx::query_as!(
         Build,
-        "select projection, code_version, build, schema_name, partitions
+        "select projection, code_version, build, schema_name, partitions, created_at
          from builds
-         where projection = $1 and code_version = $2 and partitions = $3
-         order by build desc
-         limit 1",
+         where projection = $1 and code_version = $2 and active",
         projection.name,
-        projection.code_version,
-        partitions
+        projection.code_version
     )
     .fetch_optional(db)
     .await
 }
 
+/// A new build with empty tables, which nobody reads yet. One to be filled is without secondary
+/// indexes until [`finish_indexes`].
 async fn create(
     tx: &mut Transaction<'static, Postgres>,
     projection: &Registered,
     partitions: i16,
+    phase: Phase,
     now: Timestamp,
 ) -> sqlx::Result<Build> {
     let (name, code_version) = (projection.name, projection.code_version);
@@ -100,14 +126,27 @@ async fn create(
     .fetch_one(&mut **tx)
     .await?;
     let schema_name = format!("{name}_v{code_version}_b{build}");
+    // Texts without arguments: several statements may stand in one. Names of schemas are made of
+    // constants and numbers above, never of anything from outside.
+    let create_schema = format!("create schema {schema_name}");
+    tx.execute(create_schema.as_str()).await?;
+    let indexes = if phase == Phase::Filling {
+        Some(bulk::create_bare_tables(tx, projection, &schema_name).await?)
+    } else {
+        choose_schema(tx, &schema_name).await?;
+        tx.execute(projection.schema).await?;
+        None
+    };
     sqlx::query!(
-        "insert into builds (projection, code_version, build, schema_name, partitions, active, created_at)
-         values ($1, $2, $3, $4, $5, $3 = 1, $6)",
+        "insert into builds (projection, code_version, build, schema_name, partitions, phase, indexes, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
         name,
         code_version,
         build,
         schema_name,
         partitions,
+        phase.as_str(),
+        indexes.as_deref(),
         now
     )
     .execute(&mut **tx)
@@ -124,84 +163,34 @@ async fn create(
     )
     .execute(&mut **tx)
     .await?;
-    // Texts without arguments: several statements may stand in one. Names of schemas are made of
-    // constants and numbers above, never of anything from outside.
-    let create_schema = format!("create schema {schema_name}");
-    tx.execute(create_schema.as_str()).await?;
-    choose_schema(tx, &schema_name).await?;
-    tx.execute(projection.schema).await?;
     Ok(Build {
         projection: name.to_owned(),
         code_version,
         build,
         schema_name,
         partitions,
+        created_at: now,
     })
 }
 
+/// Under which unqualified names mean a build's tables.
+fn search_path(schema_name: &str) -> String {
+    format!("{schema_name}, public")
+}
+
 /// Until the transaction ends, unqualified names mean this build's tables.
-async fn choose_schema(tx: &mut Transaction<'static, Postgres>, schema_name: &str) -> sqlx::Result<()> {
-    sqlx::query_scalar!(
-        "select set_config('search_path', $1, true)",
-        format!("{schema_name}, public")
-    )
-    .fetch_one(&mut **tx)
-    .await?;
+async fn choose_schema(tx: &mut Transaction<'_, Postgres>, schema_name: &str) -> sqlx::Result<()> {
+    sqlx::query_scalar!("select set_config('search_path', $1, true)", search_path(schema_name))
+        .fetch_one(&mut **tx)
+        .await?;
     Ok(())
 }
 
-/// Makes a build the one that queries read, in place of the one that is. `false`, and nothing is
-/// changed, while it is behind that one in any partition. Pools that were opened with
-/// [`active_search_path`] read the old build until they are opened anew.
-pub async fn activate(db: &PgPool, build: &Build) -> sqlx::Result<bool> {
-    let mut tx = db.begin().await?;
-    // Locked, the old checkpoints cannot run ahead of the comparison.
-    let checkpoints = sqlx::query!(
-        "select build, position
-         from checkpoints
-         where projection = $1 and code_version = $2
-           and build in (
-               select build from builds
-               where projection = $1 and code_version = $2 and (active or build = $3))
-         order by build, partition
-         for update",
-        build.projection,
-        build.code_version,
-        build.build
-    )
-    .fetch_all(&mut *tx)
-    .await?;
-    let (new, old): (Vec<_>, Vec<_>) = checkpoints
-        .iter()
-        .partition(|checkpoint| checkpoint.build == build.build);
-    // The two may have other partitions, so the slowest new one must have passed the fastest old one.
-    let reached = new.iter().map(|checkpoint| checkpoint.position).min();
-    let wanted = old.iter().map(|checkpoint| checkpoint.position).max();
-    if reached.is_none() || reached < wanted {
-        return Ok(false);
-    }
-    // Off before on: the index of active builds holds after every statement.
-    for (build_number, active) in [(None, false), (Some(build.build), true)] {
-        sqlx::query!(
-            "update builds
-             set active = $4
-             where projection = $1 and code_version = $2 and ($3::integer is null or build = $3) and active <> $4",
-            build.projection,
-            build.code_version,
-            build_number,
-            active
-        )
-        .execute(&mut *tx)
-        .await?;
-    }
-    tx.commit().await?;
-    Ok(true)
-}
-
 /// For the connections of a pool that runs this crate's queries: the active builds of this binary's
-/// code versions. A projection that was never [`ensure`]d is missing, and its queries fail.
+/// code versions, without those of analysts, whose tables may be called like any. A projection that was
+/// never [`ensure`]d is missing, and its queries fail. What is active later needs another pool.
 pub async fn active_search_path(db: &PgPool) -> sqlx::Result<String> {
-    let (names, versions) = registered();
+    let (names, versions) = named(built_in());
     let mut schemas = sqlx::query_scalar!(
         "select schema_name
          from builds
@@ -218,7 +207,11 @@ pub async fn active_search_path(db: &PgPool) -> sqlx::Result<String> {
 }
 
 fn registered() -> (Vec<&'static str>, Vec<i32>) {
-    all()
+    named(all())
+}
+
+fn named(projections: &'static [Registered]) -> (Vec<&'static str>, Vec<i32>) {
+    projections
         .iter()
         .map(|projection| (projection.name, projection.code_version))
         .unzip()

@@ -21,7 +21,7 @@ pub struct Catalog;
 impl Projection for Catalog {
     const NAME: &'static str = "catalog";
     const CODE_VERSION: i32 = 1;
-    const SCHEMA: &'static str = include_str!("../sql/catalog.sql");
+    const SCHEMA: &'static str = include_str!("../tables/catalog.sql");
     const EVENT_TYPES: &'static [&'static str] = &[
         "product.registered",
         "product.renamed",
@@ -152,6 +152,15 @@ pub enum StockState {
 pub const FEW_LEFT_MAX: i64 = 5;
 
 impl StockState {
+    /// Of so many that no order holds.
+    pub const fn of(available: i64) -> Self {
+        match available {
+            ..=0 => Self::SoldOut,
+            1..=FEW_LEFT_MAX => Self::FewLeft,
+            _ => Self::InStock,
+        }
+    }
+
     /// As it is shown: `in_stock`, `few_left`, `sold_out`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -200,10 +209,6 @@ pub struct ProductRow {
 impl ProductRow {
     /// What is told of the stock to those who only want to buy.
     pub const fn stock_state(&self) -> StockState {
-        match self.available {
-            ..=0 => StockState::SoldOut,
-            1..=FEW_LEFT_MAX => StockState::FewLeft,
-            _ => StockState::InStock,
-        }
+        StockState::of(self.available)
     }
 }

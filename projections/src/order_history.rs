@@ -23,7 +23,7 @@ pub struct OrderHistory;
 impl Projection for OrderHistory {
     const NAME: &'static str = "order_history";
     const CODE_VERSION: i32 = 1;
-    const SCHEMA: &'static str = include_str!("../sql/order_history.sql");
+    const SCHEMA: &'static str = include_str!("../tables/order_history.sql");
     const EVENT_TYPES: &'static [&'static str] = &[
         "order.placed",
         "order.awaiting_payment",

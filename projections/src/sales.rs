@@ -26,7 +26,7 @@ pub struct Sales;
 impl Projection for Sales {
     const NAME: &'static str = "sales";
     const CODE_VERSION: i32 = 1;
-    const SCHEMA: &'static str = include_str!("../sql/sales.sql");
+    const SCHEMA: &'static str = include_str!("../tables/sales.sql");
     const EVENT_TYPES: &'static [&'static str] = &["order.confirmed", "order.refunded", "order.imported"];
 
     async fn apply(db: &mut PgConnection, partition: i16, batch: &[Recorded<Event>]) -> sqlx::Result<()> {
@@ -34,17 +34,13 @@ impl Projection for Sales {
             .fetch_optional(&mut *db)
             .await?
             .unwrap_or(0);
-        let mut changes = Changes::default();
-        for event in batch.iter().filter(|event| event.position > counted) {
-            match &event.payload {
-                Event::Order(OrderEvent::Confirmed { lines, .. } | OrderEvent::Imported { lines, .. }) => {
-                    changes.sold(event, lines);
-                }
-                Event::Order(OrderEvent::Refunded { shares, .. }) => changes.cancelled(event, shares),
-                _ => {}
-            }
-        }
-        changes.write(db, partition).await
+        let news = batch.iter().filter(|event| event.position > counted);
+        Changes::of(news).write(db, partition).await
+    }
+
+    async fn apply_late(db: &mut PgConnection, partition: i16, batch: &[Recorded<Event>]) -> sqlx::Result<()> {
+        // Whatever was counted since says nothing about these.
+        Changes::of(batch).write(db, partition).await
     }
 }
 
@@ -83,6 +79,20 @@ impl Sums {
 }
 
 impl Changes {
+    fn of<'a>(events: impl IntoIterator<Item = &'a Recorded<Event>>) -> Self {
+        let mut changes = Self::default();
+        for event in events {
+            match &event.payload {
+                Event::Order(OrderEvent::Confirmed { lines, .. } | OrderEvent::Imported { lines, .. }) => {
+                    changes.sold(event, lines);
+                }
+                Event::Order(OrderEvent::Refunded { shares, .. }) => changes.cancelled(event, shares),
+                _ => {}
+            }
+        }
+        changes
+    }
+
     fn sold(&mut self, event: &Recorded<Event>, lines: &[OrderLine]) {
         let day = korea::day_of(event.occurred_at);
         let hour = self.by_hour.entry(korea::hour_of(event.occurred_at)).or_default();
@@ -184,9 +194,9 @@ impl Changes {
         .execute(&mut *db)
         .await?;
         sqlx::query!(
-            "insert into sales_counted (partition, position)
+            "insert into sales_counted as known (partition, position)
              values ($1, $2)
-             on conflict (partition) do update set position = excluded.position",
+             on conflict (partition) do update set position = greatest(known.position, excluded.position)",
             partition,
             self.position
         )
@@ -259,12 +269,19 @@ pub struct Report {
 /// Rows and total are of one moment.
 pub async fn report(db: &PgPool, days: DayRange, by: By, limit: Option<u32>) -> sqlx::Result<Report> {
     let mut tx = db.begin_with("begin isolation level repeatable read read only").await?;
+    let report = report_in(&mut tx, days, by, limit).await?;
+    tx.commit().await?;
+    Ok(report)
+}
+
+/// As [`report`], from tables that stand still.
+pub async fn report_in(tx: &mut PgConnection, days: DayRange, by: By, limit: Option<u32>) -> sqlx::Result<Report> {
     let limit = limit.map(i64::from);
     let rows = match by {
-        By::Day => by_day(&mut tx, days, limit).await?,
-        By::Hour => by_hour(&mut tx, days, limit).await?,
-        By::Category => by_category(&mut tx, days, limit).await?,
-        By::Product => by_product(&mut tx, days, limit).await?,
+        By::Day => by_day(&mut *tx, days, limit).await?,
+        By::Hour => by_hour(&mut *tx, days, limit).await?,
+        By::Category => by_category(&mut *tx, days, limit).await?,
+        By::Product => by_product(&mut *tx, days, limit).await?,
     };
     let total = sqlx::query_as!(
         Sums,
@@ -275,9 +292,8 @@ pub async fn report(db: &PgPool, days: DayRange, by: By, limit: Option<u32>) -> 
         days.begins(),
         days.ends()
     )
-    .fetch_one(&mut *tx)
+    .fetch_one(tx)
     .await?;
-    tx.commit().await?;
     Ok(Report { rows, total })
 }
 

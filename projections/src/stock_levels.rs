@@ -6,7 +6,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use jangbu_events::{Event, ProductId, Recorded, Sku, StockEvent, StockItemId, Timestamp};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use crate::{
     Projection,
@@ -20,7 +20,7 @@ pub struct StockLevels;
 impl Projection for StockLevels {
     const NAME: &'static str = "stock_levels";
     const CODE_VERSION: i32 = 1;
-    const SCHEMA: &'static str = include_str!("../sql/stock_levels.sql");
+    const SCHEMA: &'static str = include_str!("../tables/stock_levels.sql");
     const EVENT_TYPES: &'static [&'static str] = &[
         "stock.received",
         "stock.adjusted",
@@ -224,7 +224,7 @@ impl TryFrom<Record> for StockLevelRow {
 /// By sku. With `available_at_most`, only what is running out (0: sold out); this walks the skus in
 /// order, which is bounded by the range of goods.
 pub async fn list(
-    db: &PgPool,
+    db: impl PgExecutor<'_>,
     available_at_most: Option<i64>,
     after: Option<&str>,
     limit: u32,

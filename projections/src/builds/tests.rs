@@ -7,10 +7,7 @@ use crate::testing::{History, PARTITIONS, now, of_partition, projection, random_
 
 /// A build that no other way of telling the history touches.
 async fn another(db: &PgPool, projection: &Registered) -> Build {
-    let mut tx = db.begin().await.expect("a transaction");
-    let build = create(&mut tx, projection, PARTITIONS, now()).await.expect("a build");
-    tx.commit().await.expect("the build is kept");
-    build
+    another_of(db, projection, PARTITIONS).await
 }
 
 async fn hashes(db: &PgPool, build: &Build) -> Vec<String> {
@@ -107,6 +104,55 @@ async fn rows_of_any_history_depend_on_it_alone() {
         with_database(async move |db| rows_depend_on_the_history_alone(db, random_history(seed, 300), seed).await)
             .await;
     }
+}
+
+/// The history as if neighbours of one stream had been stored as one event, which an upcaster parts.
+fn parted(events: &[Recorded<Event>]) -> Vec<Vec<Recorded<Event>>> {
+    let mut stored: Vec<Vec<Recorded<Event>>> = Vec::new();
+    for event in events {
+        match stored.last_mut() {
+            Some(parts) if parts.len() < 3 && parts[0].aggregate_id == event.aggregate_id => {
+                let payload = event.payload.clone();
+                parts.push(parts[0].clone().with(payload));
+            }
+            _ => stored.push(vec![event.clone()]),
+        }
+    }
+    stored
+}
+
+/// Whatever the cuts between stored events, and however often they are told.
+async fn parts_are_told_once(db: PgPool, history: History, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    for projection in all() {
+        let (at_once, repeated) = (another(&db, projection).await, another(&db, projection).await);
+        let mut several = 0;
+        for partition in 0..PARTITIONS {
+            let mut events = of_partition(&history.events, partition);
+            events.retain(|event| projection.event_types.contains(&event.payload.name()));
+            let stored = parted(&events);
+            several += stored.iter().filter(|parts| parts.len() > 1).count();
+            apply(&db, projection, &at_once, partition, &stored.concat()).await;
+            let mut told = 0;
+            while told < stored.len() {
+                let again = random.random_range(0..=told);
+                told = (told + random.random_range(1..20)).min(stored.len());
+                apply(&db, projection, &repeated, partition, &stored[again..told].concat()).await;
+            }
+        }
+        assert!(several > 0, "{}: nothing has parts", projection.name);
+        assert_eq!(
+            hashes(&db, &repeated).await,
+            hashes(&db, &at_once).await,
+            "{}",
+            projection.name
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_one_stored_event_became_is_told_together_and_counts_once() {
+    with_database(async |db| parts_are_told_once(db, random_history(3, 400), 3).await).await;
 }
 
 #[tokio::test]
@@ -300,8 +346,19 @@ async fn processes_that_start_at_once_make_one_build() {
     .await;
 }
 
+async fn ready(db: &PgPool, to: &Build) -> Box<Switch> {
+    match Switch::begin(db, projection(&to.projection), to, now())
+        .await
+        .expect("an answer")
+    {
+        Begun::Ready(switch) => switch,
+        Begun::Active => panic!("{} is active", to.schema_name),
+        Begun::NotReady => panic!("{} is not ready", to.schema_name),
+    }
+}
+
 #[tokio::test]
-async fn a_build_with_other_partitions_takes_over_once_it_has_caught_up() {
+async fn a_build_beside_takes_over_once_it_has_caught_up() {
     with_database(async |db| {
         let projection = projection("stock_levels");
         let history = random_history(1, 100);
@@ -317,29 +374,60 @@ async fn a_build_with_other_partitions_takes_over_once_it_has_caught_up() {
             at().await,
             BTreeMap::from([("stock_levels".to_owned(), head), ("sales".to_owned(), 0)])
         );
+        let path = async || active_search_path(&db).await.expect("a path");
 
-        let new = ensure(&db, projection, 1, now()).await.expect("another build");
+        let new = begin_filling(&db, projection, 1, now()).await.expect("another build");
         assert_eq!((new.build, new.partitions), (2, 1));
-        assert!(!activate(&db, &new).await.expect("an answer"), "it is empty");
-        assert_eq!(
-            active_search_path(&db).await.expect("a path"),
-            "stock_levels_v1_b1, public"
-        );
+        let again = ensure(&db, projection, 1, now()).await.expect("a build");
+        assert_eq!(again, old, "what is read stays, whatever its partitions");
+        let begun = Switch::begin(&db, projection, &new, now()).await.expect("an answer");
+        assert!(matches!(begun, Begun::NotReady), "it lacks indexes");
+        for _ in 0..2 {
+            finish_indexes(&db, &new).await.expect("they are made");
+        }
+        let behind = ready(&db, &new).await;
+        assert_eq!((behind.wanted(), behind.behind()), (head, vec![(0, 0)]));
+        assert!(!behind.finish().await.expect("an answer"), "it is empty");
+        assert_eq!(path().await, "stock_levels_v1_b1, public");
 
-        let all: Vec<RawEvent> = (0..PARTITIONS).flat_map(|partition| history.raw(partition)).collect();
-        let mut all = all;
+        let mut all: Vec<RawEvent> = (0..PARTITIONS).flat_map(|partition| history.raw(partition)).collect();
         all.sort_by_key(|event| event.position);
-        let moved = advance(&db, projection, &new, 0, 0, 0, head, &all, now()).await;
+        let middle = all.len() / 2;
+        let half = all[middle - 1].position;
+        let moved = advance(&db, projection, &new, 0, 0, 0, half, &all[..middle], now()).await;
         assert_eq!(moved.expect("applied"), Advanced::Moved);
-        assert!(activate(&db, &new).await.expect("an answer"));
-        assert!(activate(&db, &new).await.expect("an answer"), "again");
-        assert_eq!(
-            active_search_path(&db).await.expect("a path"),
-            "stock_levels_v1_b2, public"
-        );
+        let mut switch = ready(&db, &new).await;
+        switch.tell(0, &all[middle..], Poison::Fail).await.expect("applied");
+        assert!(switch.finish().await.expect("an answer"));
+        assert_eq!(path().await, "stock_levels_v1_b2, public");
         assert_eq!(at().await["stock_levels"], head);
+        let one = another_of(&db, projection, 1).await;
+        let moved = advance(&db, projection, &one, 0, 0, 0, head, &all, now()).await;
+        assert_eq!(moved.expect("applied"), Advanced::Moved);
+        let (of_new, of_one) = (table_hash(&db, &new, 0).await, table_hash(&db, &one, 0).await);
+        assert_eq!(of_new.expect("a hash"), of_one.expect("a hash"));
+
+        let standings = standings(&db, Some("stock_levels")).await.expect("standings");
+        let seen: Vec<_> = standings.iter().map(|one| (one.phase, one.active)).collect();
+        let live = (Phase::Live, false);
+        assert_eq!(seen, [(Phase::Retired, false), (Phase::Live, true), live]);
+        // And back.
+        assert!(ready(&db, &old).await.finish().await.expect("an answer"));
+        assert_eq!(path().await, "stock_levels_v1_b1, public");
+        assert!(!discard(&db, &old, false).await.expect("an answer"), "it is read");
+        assert!(discard(&db, &new, false).await.expect("an answer"));
+        assert!(!discard(&db, &new, false).await.expect("an answer"), "it is gone");
     })
     .await;
+}
+
+async fn another_of(db: &PgPool, projection: &Registered, partitions: i16) -> Build {
+    let mut tx = db.begin().await.expect("a transaction");
+    let build = create(&mut tx, projection, partitions, Phase::Live, now())
+        .await
+        .expect("a build");
+    tx.commit().await.expect("the build is kept");
+    build
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jangbu_events::{Money, ProductId, Sku, TaxClass, Timestamp};
-use sqlx::{PgPool, types::Json};
+use sqlx::{PgExecutor, PgPool, types::Json};
 
 use super::{ProductRow, ProductStatus, Sort, Viewer, Wanted, search::Pattern};
 use crate::{
@@ -256,7 +256,7 @@ pub async fn by_sku(db: &PgPool, sku: &Sku, viewer: Viewer) -> sqlx::Result<Opti
 
 /// Everything the shop has, by sku; this walks the skus in order, which is bounded by the range of goods.
 pub async fn admin_list(
-    db: &PgPool,
+    db: impl PgExecutor<'_>,
     status: Option<ProductStatus>,
     wanted: Wanted<'_>,
     after: Option<&str>,

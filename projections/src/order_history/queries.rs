@@ -6,7 +6,7 @@ use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use jangbu_events::{
     CustomerId, Money, OrderId, OrderLine, OrderTotals, Orderer, Owner, PayMethod, Recipient, Sealed, Timestamp,
 };
-use sqlx::{PgPool, types::Json};
+use sqlx::{PgExecutor, PgPool, types::Json};
 
 use super::{OrderFilter, OrderRow, OrderStatus, Origin, ShopOrder};
 use crate::{
@@ -184,7 +184,7 @@ pub async fn by_guest(
 /// Every order of the shop that the filter lets through. The most telling part of the filter chooses
 /// the statement, so that each finds its index.
 pub async fn admin_list(
-    db: &PgPool,
+    db: impl PgExecutor<'_>,
     filter: OrderFilter<'_>,
     after: Option<&str>,
     limit: u32,

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use chrono::TimeDelta;
 use jangbu_events::{
     AggregateId, CartEvent, CartId, Event, Metadata, OrderEvent, OrderId, PaymentEvent, PaymentId, ProductEvent,
-    ProductId, RawEvent, Recorded, Sku, Slot, StockEvent, StoreId, Timestamp, envelope::Stored, samples,
+    ProductId, RawEvent, Recorded, Sku, Slot, StockEvent, StoreId, Timestamp, envelope::Stored,
+    event::CURRENT_VERSIONS, samples,
 };
 use uuid::Uuid;
 
@@ -94,9 +95,13 @@ fn raw(event: Recorded<Event>) -> RawEvent {
         Event::Product(event) => serde_json::to_string(event),
         Event::Stock(event) => serde_json::to_string(event),
     };
+    let (_, version) = CURRENT_VERSIONS
+        .iter()
+        .find(|(name, _)| *name == event.payload.name())
+        .expect("it has a current version");
     let stored = Stored {
         event_type: event.payload.name().to_owned(),
-        event_version: "1".to_owned(),
+        event_version: (*version).to_owned(),
         payload: payload.expect("events are JSON"),
     };
     event.with(stored)
