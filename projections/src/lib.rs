@@ -5,6 +5,7 @@
 //! written by [`builds::advance`], in one transaction with the checkpoint that says how far they are.
 //! A row is written by one partition only, and nothing here sends mail, money or messages.
 
+pub mod analyst;
 pub mod builds;
 pub mod catalog;
 pub mod korea;
@@ -15,10 +16,12 @@ pub mod stock_levels;
 #[cfg(test)]
 mod testing;
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::OnceLock};
 
 use jangbu_events::{Event, Recorded};
 use sqlx::PgConnection;
+
+use crate::analyst::Analyst;
 
 /// Tables and how events change them.
 pub trait Projection: Send + Sync + 'static {
@@ -41,11 +44,41 @@ pub trait Projection: Send + Sync + 'static {
         partition: i16,
         batch: &[Recorded<Event>],
     ) -> impl Future<Output = sqlx::Result<()>> + Send;
+
+    /// Applies events of one aggregate that was parked: never applied before, although later events
+    /// of other aggregates were. [`Self::apply`] does, unless it knows what it has seen by position.
+    fn apply_late(
+        db: &mut PgConnection,
+        partition: i16,
+        batch: &[Recorded<Event>],
+    ) -> impl Future<Output = sqlx::Result<()>> + Send {
+        Self::apply(db, partition, batch)
+    }
 }
 
 type Applied<'a> = Pin<Box<dyn Future<Output = sqlx::Result<()>> + Send + 'a>>;
+type Apply = for<'a> fn(&'a mut PgConnection, i16, &'a [Recorded<Event>]) -> Applied<'a>;
 
-/// A [`Projection`] as a value, so that workers can treat all alike.
+/// How a projection is told events.
+#[derive(Clone, Copy)]
+enum Telling {
+    /// By code of this program.
+    Code(Apply),
+    /// By statements of an analyst, whenever it is.
+    Analyst(&'static Analyst),
+}
+
+impl Telling {
+    async fn tell(self, db: &mut PgConnection, partition: i16, batch: &[Recorded<Event>]) -> sqlx::Result<()> {
+        match self {
+            Self::Code(apply) => apply(db, partition, batch).await,
+            Self::Analyst(analyst) => analyst.tell(db, partition, batch).await,
+        }
+    }
+}
+
+/// A [`Projection`] or an [`Analyst`]'s as a value, so that workers can treat all alike.
+#[derive(Clone, Copy)]
 pub struct Registered {
     /// [`Projection::NAME`].
     pub name: &'static str,
@@ -55,7 +88,8 @@ pub struct Registered {
     pub schema: &'static str,
     /// [`Projection::EVENT_TYPES`].
     pub event_types: &'static [&'static str],
-    apply: for<'a> fn(&'a mut PgConnection, i16, &'a [Recorded<Event>]) -> Applied<'a>,
+    apply: Telling,
+    apply_late: Telling,
 }
 
 impl Registered {
@@ -66,18 +100,52 @@ impl Registered {
             code_version: P::CODE_VERSION,
             schema: P::SCHEMA,
             event_types: P::EVENT_TYPES,
-            apply: |db, partition, batch| Box::pin(P::apply(db, partition, batch)),
+            apply: Telling::Code(|db, partition, batch| Box::pin(P::apply(db, partition, batch))),
+            apply_late: Telling::Code(|db, partition, batch| Box::pin(P::apply_late(db, partition, batch))),
+        }
+    }
+
+    /// What it is in SQL, if it is no code of this program.
+    pub const fn analyst(&self) -> Option<&'static Analyst> {
+        match self.apply {
+            Telling::Code(_) => None,
+            Telling::Analyst(analyst) => Some(analyst),
         }
     }
 
     /// [`Projection::apply`].
     pub async fn apply(&self, db: &mut PgConnection, partition: i16, batch: &[Recorded<Event>]) -> sqlx::Result<()> {
-        (self.apply)(db, partition, batch).await
+        self.apply.tell(db, partition, batch).await
+    }
+
+    /// [`Projection::apply_late`].
+    pub async fn apply_late(
+        &self,
+        db: &mut PgConnection,
+        partition: i16,
+        batch: &[Recorded<Event>],
+    ) -> sqlx::Result<()> {
+        self.apply_late.tell(db, partition, batch).await
     }
 }
 
-/// Every projection of this binary, in a fixed order.
+static EVERY: OnceLock<Vec<Registered>> = OnceLock::new();
+
+/// Every projection that this process knows: those of the program, in a fixed order, and behind them
+/// what was [`install`]ed.
 pub fn all() -> &'static [Registered] {
+    EVERY.get().map_or_else(built_in, Vec::as_slice)
+}
+
+/// Adds projections in SQL to [`all`], once and before anybody asks; false if that was done before.
+pub fn install(analysts: impl IntoIterator<Item = Analyst>) -> bool {
+    let mut every = built_in().to_vec();
+    every.extend(analysts.into_iter().map(Analyst::register));
+    EVERY.set(every).is_ok()
+}
+
+/// The projections of the program itself, which its queries read.
+pub fn built_in() -> &'static [Registered] {
     const ALL: &[Registered] = &[
         Registered::of::<catalog::Catalog>(),
         Registered::of::<order_history::OrderHistory>(),
@@ -127,7 +195,8 @@ mod tests {
             let raw = history.raw(0);
             let step = builds::advance(&db, projection, &build, 0, 1, 0, history.head(), &raw, now()).await;
             assert_eq!(step.expect("applied"), builds::Advanced::Moved);
-            assert!(builds::activate(&db, &build).await.expect("an answer"));
+            let switch = builds::Switch::begin(&db, projection, &build, now()).await;
+            assert!(matches!(switch.expect("an answer"), builds::Begun::Active));
             builds::table_hash(&db, &build, 0).await.expect("a hash");
             assert_eq!(builds::checkpoints(&db, &build).await.expect("checkpoints").len(), 4);
         }
