@@ -3,6 +3,9 @@
 //! Positions are dense and in commit order, so "everything after n" needs no tricks, and a missing
 //! event can be proven.
 
+pub mod pages;
+pub mod public;
+
 use std::{ops::RangeInclusive, time::Duration};
 
 use jangbu_events::{RawEvent, Slot};
