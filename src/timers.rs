@@ -1,11 +1,12 @@
 //! Work that is due at a time: deadlines of orders, refunds, the alarm for forgotten holds.
 //!
 //! A timer is a row. Whoever takes it pushes its `due_at` a while ahead, so that a process that dies
-//! over it leaves it to the next; done, it is deleted. Doing it twice is harmless.
+//! over it leaves it to the next; done, it is deleted. Doing it twice is harmless. What is decided stands
+//! in `core.rs`, what is done in `work.rs`.
 
+pub mod core;
 mod work;
 
-use chrono::TimeDelta;
 use futures_util::future::join_all;
 use jangbu_domain::Timer;
 use jangbu_events::{AggregateId, OrderId, PaymentId, RefundReason, Timestamp};
@@ -13,10 +14,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-pub use self::work::Timers;
-
-/// How long whoever took a timer has for it before another may take it.
-const TAKEN_FOR: TimeDelta = TimeDelta::seconds(120);
+use self::core::TAKEN_FOR;
+pub use self::{core::WAITS_FOR_ACCOUNT, work::Timers};
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +42,9 @@ pub enum Work {
         /// PortOne's id of it, once it has begun and is not done.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cancellation_id: Option<String>,
+        /// When PortOne was first asked under this key; written before it is asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        asked_at: Option<Timestamp>,
     },
     /// Wish again for a refund that the shop owes and PortOne refused.
     RefundAgain {
@@ -76,7 +78,7 @@ impl From<Timer> for Work {
 
 impl Work {
     /// As in the `kind` column.
-    const fn kind(&self) -> &'static str {
+    pub const fn kind(&self) -> &'static str {
         match self {
             Self::OrderDeadline { .. } => "order_deadline",
             Self::HoldBackstop { .. } => "hold_backstop",
@@ -87,7 +89,7 @@ impl Work {
     }
 
     /// The same work of an order has the same timer.
-    fn timer_id(&self, order_id: OrderId) -> Uuid {
+    pub fn timer_id(&self, order_id: OrderId) -> Uuid {
         let name = match self {
             Self::Refund { refund_id, .. } => format!("refund:{refund_id}"),
             Self::RefundAgain { payment_id, .. } => format!("refund_again:{payment_id}"),
@@ -209,6 +211,21 @@ impl Timers {
                 }
             })
             .collect())
+    }
+
+    /// Writes down, before anything else is done, what is to be done if this process dies over it;
+    /// `false` if the timer is no longer its own.
+    async fn remember(&self, timer: &Taken, work: &Work) -> sqlx::Result<bool> {
+        let done = sqlx::query!(
+            "update timers set payload = $4 where timer_id = $1 and due_at = $2 and attempts = $3",
+            timer.timer_id,
+            timer.until,
+            timer.attempts,
+            serde_json::to_value(work).expect("work serialises"),
+        )
+        .execute(self.db())
+        .await?;
+        Ok(done.rows_affected() == 1)
     }
 
     /// Deletes or puts off a timer, unless it was set anew or taken over in the meantime.

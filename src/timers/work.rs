@@ -3,36 +3,52 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use jangbu_domain::{Order, OrderCommand, Payment, PaymentCommand, StockItem, order::OrderStatus, payment::OpenRefund};
+use jangbu_domain::{Order, OrderCommand, Payment, PaymentCommand, StockItem, payment::OpenRefund};
 use jangbu_events::{AggregateId, Metadata, OrderId, PaymentId, RefundReason, Timestamp};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{Done, Taken, Work};
+use super::{
+    Done, Taken, Work,
+    core::{
+        Deadline, Expiry, Memory, Refund as Next, Seen, Standing, WAITS_FOR_ACCOUNT, Word, close_again, expiry, pause,
+        taken_on, wished_again,
+    },
+};
 use crate::{
     clock::Surroundings,
     executor::{CommandEnvelope, ExecuteError, LoadError},
     payments::{Payments, SettleError},
     portone::{
-        CancelError, CancelRequest, CancellationStatus, IdempotencyKey, PaymentStatus, Requester, VirtualAccountClosure,
+        self, CancelError, CancelRequest, CancellationStatus, IdempotencyKey, PaymentStatus, Requester,
+        VirtualAccountClosure,
     },
 };
 
-/// How often an order's deadline is put off because PortOne does not say how its payment stands.
-const DEADLINE_TRIES: i32 = 30;
-/// How often it is put off for the runner to extend it to a virtual account's own end.
-const EXTENSION_TRIES: i32 = 6;
-/// How often an account number is tried to be closed.
-const CLOSE_TRIES: i32 = 30;
-/// When a refund that the shop owes is wished for again after PortOne refused it, by how often it
-/// has been; card companies have nights of maintenance.
-const REFUND_AGAIN: [TimeDelta; 3] = [TimeDelta::hours(1), TimeDelta::hours(6), TimeDelta::hours(24)];
-/// How long PortOne remembers an `Idempotency-Key`, with a margin (PROTOCOL A2: 3 hours).
-const KEY_LIVES: TimeDelta = TimeDelta::minutes(170);
 /// How long closing an account number may take.
 const CLOSE_WITHIN: Duration = Duration::from_secs(20);
 /// How long one refund may take to be answered; card companies are slow.
 const CANCEL_WITHIN: Duration = Duration::from_secs(90);
+
+/// [`Work::Refund`] as it was taken.
+#[derive(Clone, Copy)]
+struct Refund<'a> {
+    payment_id: PaymentId,
+    id: &'a str,
+    begun: Option<&'a str>,
+    asked_at: Option<Timestamp>,
+}
+
+impl Refund<'_> {
+    fn work(&self, begun: Option<&str>) -> Work {
+        Work::Refund {
+            payment_id: self.payment_id,
+            refund_id: self.id.to_owned(),
+            cancellation_id: begun.map(ToOwned::to_owned),
+            asked_at: self.asked_at,
+        }
+    }
+}
 
 /// Does what is due.
 #[derive(Clone)]
@@ -63,9 +79,15 @@ impl Timers {
                 payment_id,
                 refund_id,
                 cancellation_id,
+                asked_at,
             } => {
-                self.refund(timer, *payment_id, refund_id, cancellation_id.as_deref())
-                    .await
+                let refund = Refund {
+                    payment_id: *payment_id,
+                    id: refund_id,
+                    begun: cancellation_id.as_deref(),
+                    asked_at: *asked_at,
+                };
+                self.refund(timer, refund).await
             }
             Work::RefundAgain { payment_id, reason } => self.refund_again(timer, *payment_id, *reason).await,
             Work::CloseAccount { payment_id } => self.close_account(timer, *payment_id).await,
@@ -91,35 +113,33 @@ impl Timers {
         let executor = self.payments.executor();
         let now = self.now();
         let order = executor.load::<Order>(order_id).await?;
-        if let Some(done) = waits_longer(&order.state, now) {
+        if let Some(done) = waits_longer(Deadline::of(&order.state, now)) {
             return Ok(done);
         }
-        let minute = TimeDelta::minutes(1);
-        match self.payments.settle(payment_id, system("timer")).await {
+        let (word, silence) = match self.payments.settle(payment_id, system("timer")).await {
             Ok(Some(settled)) => {
-                if let Some(done) = waits_longer(&settled.order.state, now) {
+                if let Some(done) = waits_longer(Deadline::of(&settled.order.state, now)) {
                     return Ok(done);
                 }
-                let status = settled.seen.as_ref().map(|seen| &seen.status);
                 let account_end = settled.payment.state.account().and_then(|account| account.expires_at);
-                match status {
-                    Some(PaymentStatus::PayPending) if timer.attempts < DEADLINE_TRIES => {
-                        return Ok(self.again(minute, &"the payment is pending"));
-                    }
-                    // The runner is about to extend the deadline to the account's own.
-                    Some(PaymentStatus::VirtualAccountIssued)
-                        if account_end.is_none_or(|end| now < end) && timer.attempts < EXTENSION_TRIES =>
-                    {
-                        return Ok(self.again(TimeDelta::seconds(10), &"a virtual account was issued"));
-                    }
-                    _ => {}
-                }
+                let word = match settled.seen.as_ref().map(|seen| &seen.status) {
+                    Some(PaymentStatus::PayPending) => Word::Pending,
+                    Some(PaymentStatus::VirtualAccountIssued) => Word::Account(account_end),
+                    _ => Word::Nothing,
+                };
+                (word, None)
             }
-            Ok(None) | Err(SettleError::ForeignStore) => {}
-            Err(error) if timer.attempts < DEADLINE_TRIES => return Ok(self.again(minute, &error)),
-            Err(error) => {
+            Ok(None) | Err(SettleError::ForeignStore) => (Word::Nothing, None),
+            Err(error) => (Word::Silence, Some(error)),
+        };
+        let minute = TimeDelta::minutes(1);
+        match (expiry(word, now, timer.attempts), silence) {
+            (Expiry::Later { after, .. }, Some(error)) => return Ok(self.again(after, &error)),
+            (Expiry::Later { after, why }, None) => return Ok(self.again(after, &why)),
+            (Expiry::Expire, Some(error)) => {
                 tracing::error!(order.id = %order_id, %error, "an order expires though PortOne did not answer");
             }
+            (Expiry::Expire, None) => {}
         }
         let mut envelope = CommandEnvelope::new(step_id(timer, now), system("timer"), now);
         envelope.correlation_id = Some(order_id.uuid());
@@ -157,13 +177,12 @@ impl Timers {
     /// Asks PortOne to give money back. A lost answer is resolved by reading the payment and by asking
     /// again under the same key; PortOne's own compare-and-set keeps money from going back twice even
     /// after it has forgotten the key.
-    async fn refund(
-        &self,
-        timer: &Taken,
-        payment_id: PaymentId,
-        refund_id: &str,
-        cancellation_id: Option<&str>,
-    ) -> Result<Done, SettleError> {
+    async fn refund(&self, timer: &Taken, refund: Refund<'_>) -> Result<Done, SettleError> {
+        let Refund {
+            payment_id,
+            id: refund_id,
+            ..
+        } = refund;
         let shop = self.payments.shop().ok_or(SettleError::NotConfigured)?;
         // It may have been carried out, or refused, since it was wished for.
         let Some(settled) = self.payments.settle(payment_id, system("timer")).await? else {
@@ -172,32 +191,37 @@ impl Timers {
         let Some(open) = open_refund(&settled.payment.state, refund_id) else {
             return Ok(Done::Finished);
         };
-        let pause = TimeDelta::seconds(i64::from(timer.attempts.clamp(1, 60)) * 10);
+        let again_after = pause(timer.attempts);
         let Some(seen) = &settled.seen else {
-            return Ok(self.again(pause, &"PortOne does not know the payment"));
+            return Ok(self.again(again_after, &"PortOne does not know the payment"));
         };
-        if let Some(id) = cancellation_id {
-            let begun = seen.cancellations.iter().find(|one| one.id == id).map(|one| one.status);
-            return match begun {
-                Some(CancellationStatus::Failed) => {
-                    self.failed(timer, settled.order_id, payment_id, open, "FAILED".to_owned(), None)
-                        .await
+        let refund_account = self.payments.refund_account(&settled.payment.state).await?;
+        let has_account = refund_account.is_some() || !came_by_transfer(&settled.payment.state);
+        let memory = Memory {
+            begun: refund.begun,
+            asked_at: refund.asked_at,
+        };
+        let next = memory.next(
+            &at_portone(seen),
+            open.cancellable,
+            has_account,
+            self.now(),
+            timer.attempts,
+        );
+        self.complain(refund, &memory, &next);
+        match next {
+            Next::Ask => {}
+            Next::AskFirst => {
+                let asked = Refund {
+                    asked_at: Some(self.now()),
+                    ..refund
+                };
+                let ours = self.remember(timer, &asked.work(None)).await.map_err(LoadError::from)?;
+                if !ours {
+                    return Ok(self.again(again_after, &"another process has it"));
                 }
-                _ => Ok(self.under_way(pause, payment_id, refund_id, id)),
-            };
-        }
-        let asked_at = self.requested_at(payment_id, refund_id).await?;
-        if asked_at.is_none_or(|at| self.now() - at > KEY_LIVES) {
-            // The key may be forgotten: look before asking.
-            let pending = seen
-                .cancellations
-                .iter()
-                .any(|one| !matches!(one.status, CancellationStatus::Succeeded | CancellationStatus::Failed));
-            metrics::counter!("jangbu_refunds_overdue").increment(1);
-            tracing::error!(payment.id = %payment_id, refund_id, pending, "a refund is still not done after three hours");
-            if pending || seen.amount.cancellable() != open.cancellable {
-                return Ok(self.again(TimeDelta::minutes(10), &"the refund is overdue"));
             }
+            decided => return self.decided(timer, settled.order_id, refund, open, decided).await,
         }
         let customer = open.reason == RefundReason::Customer;
         let request = CancelRequest {
@@ -210,28 +234,23 @@ impl Timers {
             } else {
                 Requester::Admin
             }),
-            refund_account: None,
+            refund_account: refund_account.map(Into::into),
             idempotency_key: IdempotencyKey::parse(refund_id).expect("refund ids are idempotency keys"),
         };
         match shop.client.cancel(&payment_id.portone(), &request, CANCEL_WITHIN).await {
-            Ok(cancellation) => match cancellation.status {
-                CancellationStatus::Failed => {
-                    self.failed(timer, settled.order_id, payment_id, open, "FAILED".to_owned(), None)
-                        .await
+            Ok(cancellation) => {
+                if let Some(decided) = taken_on(&cancellation.id, standing(cancellation.status), timer.attempts) {
+                    return self.decided(timer, settled.order_id, refund, open, decided).await;
                 }
-                CancellationStatus::Succeeded => {
-                    // The payment itself says what went back, in the words every other reader sees.
-                    let settled = self.payments.settle(payment_id, system("timer")).await?;
-                    let still_open =
-                        settled.is_some_and(|settled| open_refund(&settled.payment.state, refund_id).is_some());
-                    Ok(if still_open {
-                        self.again(pause, &"PortOne does not show it yet")
-                    } else {
-                        Done::Finished
-                    })
-                }
-                _ => Ok(self.under_way(pause, payment_id, refund_id, &cancellation.id)),
-            },
+                let settled = self.payments.settle(payment_id, system("timer")).await?;
+                let still_open =
+                    settled.is_some_and(|settled| open_refund(&settled.payment.state, refund_id).is_some());
+                Ok(if still_open {
+                    self.again(again_after, &"PortOne does not show it yet")
+                } else {
+                    Done::Finished
+                })
+            }
             Err(CancelError::Refused(refusal)) => {
                 // Somebody else may have given it back: then there is nothing to complain of.
                 self.payments.settle(payment_id, system("timer")).await?;
@@ -246,20 +265,49 @@ impl Timers {
                 )
                 .await
             }
-            Err(error @ (CancelError::Unauthorized | CancelError::OutcomeUnknown(_))) => Ok(self.again(pause, &error)),
+            Err(error @ (CancelError::Unauthorized | CancelError::OutcomeUnknown(_))) => {
+                Ok(self.again(again_after, &error))
+            }
         }
     }
 
-    /// The bank takes its time over it.
-    fn under_way(&self, pause: TimeDelta, payment_id: PaymentId, refund_id: &str, cancellation_id: &str) -> Done {
-        Done::Again {
-            at: self.now() + pause.max(TimeDelta::minutes(1)),
-            why: "the refund is under way".to_owned(),
-            work: Some(Work::Refund {
-                payment_id,
-                refund_id: refund_id.to_owned(),
-                cancellation_id: Some(cancellation_id.to_owned()),
-            }),
+    /// Does what was decided about a refund without asking PortOne.
+    async fn decided(
+        &self,
+        timer: &Taken,
+        order_id: OrderId,
+        refund: Refund<'_>,
+        open: &OpenRefund,
+        decided: Next,
+    ) -> Result<Done, SettleError> {
+        Ok(match decided {
+            Next::Later { after, why } => self.again(after, &why),
+            Next::Begun { cancellation_id, after } => Done::Again {
+                at: self.now() + after,
+                why: "the refund is under way".to_owned(),
+                work: Some(refund.work(Some(&cancellation_id))),
+            },
+            Next::Failed { code } => {
+                let code = code.to_owned();
+                return self.failed(timer, order_id, refund.payment_id, open, code, None).await;
+            }
+            Next::Ask | Next::AskFirst => unreachable!("whoever asks has the answer"),
+        })
+    }
+
+    /// Tells the operator of a refund that does not get on.
+    fn complain(&self, refund: Refund<'_>, memory: &Memory<'_>, next: &Next) {
+        let Refund {
+            payment_id,
+            id: refund_id,
+            ..
+        } = refund;
+        if matches!(next, Next::Later { why, .. } if *why == WAITS_FOR_ACCOUNT) {
+            metrics::counter!("jangbu_refunds_without_account").increment(1);
+            tracing::error!(payment.id = %payment_id, refund_id, "a refund waits for an account to go to");
+        } else if memory.begun.is_none() && memory.is_overdue(self.now()) {
+            metrics::counter!("jangbu_refunds_overdue").increment(1);
+            tracing::error!(payment.id = %payment_id, refund_id, "a refund is still not done after three hours");
         }
     }
 
@@ -277,6 +325,24 @@ impl Timers {
         let now = self.now();
         tracing::error!(payment.id = %payment_id, open.refund_id, code, "PortOne refused a refund");
         metrics::counter!("jangbu_refunds_refused").increment(1);
+        let executor = self.payments.executor();
+        let payment = executor.load::<Payment>(payment_id).await?;
+        let asked = payment
+            .state
+            .money()
+            .map_or(0, |(_, returned)| returned.requested.len());
+        let still_open = open_refund(&payment.state, &open.refund_id).is_some();
+        // Set before the refusal is recorded: once it is, nothing leads back here.
+        if let Some(wait) = wished_again(open.reason.is_owed(), asked).filter(|_| still_open) {
+            let mut db = self.db().acquire().await.map_err(LoadError::from)?;
+            let work = Work::RefundAgain {
+                payment_id,
+                reason: open.reason,
+            };
+            super::set(&mut db, order_id, &work, now + wait)
+                .await
+                .map_err(LoadError::from)?;
+        }
         let mut envelope = CommandEnvelope::new(step_id(timer, now), system("timer"), now);
         envelope.correlation_id = Some(order_id.uuid());
         let command = PaymentCommand::RecordRefundFailure {
@@ -284,26 +350,7 @@ impl Timers {
             code,
             pg_code,
         };
-        let executor = self.payments.executor();
-        let committed = executor.execute::<Payment>(payment_id, command, envelope).await?;
-        let owed = !matches!(open.reason, RefundReason::Operator | RefundReason::Customer);
-        let asked = committed
-            .state
-            .money()
-            .map_or(0, |(_, returned)| returned.requested.len());
-        if let Some(wait) = REFUND_AGAIN
-            .get(asked.saturating_sub(1))
-            .filter(|_| owed && !committed.events.is_empty())
-        {
-            let mut db = self.db().acquire().await.map_err(LoadError::from)?;
-            let work = Work::RefundAgain {
-                payment_id,
-                reason: open.reason,
-            };
-            super::set(&mut db, order_id, &work, now + *wait)
-                .await
-                .map_err(LoadError::from)?;
-        }
+        executor.execute::<Payment>(payment_id, command, envelope).await?;
         Ok(Done::Finished)
     }
 
@@ -317,7 +364,7 @@ impl Timers {
         self.payments.settle(payment_id, system("timer")).await?;
         let now = self.now();
         let envelope = CommandEnvelope::new(step_id(timer, now), system("timer"), now);
-        match self.payments.refund(payment_id, None, reason, envelope).await {
+        match self.payments.refund(payment_id, None, reason, None, envelope).await {
             // An operator was faster.
             Ok(_) | Err(ExecuteError::Refused(_)) => Ok(Done::Finished),
             Err(error) => Err(error.into()),
@@ -341,24 +388,14 @@ impl Timers {
                 self.payments.settle(payment_id, system("timer")).await?;
                 Ok(Done::Finished)
             }
-            Err(error) if timer.attempts < CLOSE_TRIES => Ok(self.again(TimeDelta::minutes(1), &error)),
             Err(error) => {
+                if let Some(after) = close_again(timer.attempts) {
+                    return Ok(self.again(after, &error));
+                }
                 tracing::error!(payment.id = %payment_id, %error, "an account number could not be closed");
                 Ok(Done::Finished)
             }
         }
-    }
-
-    /// When the refund was first wished for.
-    async fn requested_at(&self, payment_id: PaymentId, refund_id: &str) -> Result<Option<Timestamp>, SettleError> {
-        let requested = sqlx::query_scalar!(
-            "select recorded_at from events
-            where aggregate_type = 'payment' and aggregate_id = $1
-                and event_type = 'payment.cancellation_requested' and payload ->> 'refund_id' = $2",
-            payment_id.to_string(),
-            refund_id,
-        );
-        Ok(requested.fetch_optional(self.db()).await.map_err(LoadError::from)?)
     }
 }
 
@@ -368,17 +405,40 @@ fn open_refund<'a>(payment: &'a Payment, refund_id: &str) -> Option<&'a OpenRefu
     returned.open.as_ref().filter(|open| open.refund_id == refund_id)
 }
 
-/// What a deadline means for an order: `None` if its time is really up.
-fn waits_longer(order: &Order, now: Timestamp) -> Option<Done> {
-    if !matches!(order.status(), Some(OrderStatus::Placed | OrderStatus::AwaitingPayment)) {
-        return Some(Done::Finished);
+fn came_by_transfer(payment: &Payment) -> bool {
+    payment.money().is_some_and(|(received, _)| received.came_by_transfer())
+}
+
+/// `None` if the order's time is really up.
+fn waits_longer(deadline: Deadline) -> Option<Done> {
+    match deadline {
+        Deadline::Over => Some(Done::Finished),
+        Deadline::Until(at) => Some(Done::Again {
+            at,
+            why: "the order has longer".to_owned(),
+            work: None,
+        }),
+        Deadline::Up => None,
     }
-    let at = order.details()?.expires_at;
-    (now < at).then(|| Done::Again {
-        at,
-        why: "the order has longer".to_owned(),
-        work: None,
-    })
+}
+
+fn at_portone(payment: &portone::Payment) -> Seen<'_> {
+    Seen {
+        cancellations: payment
+            .cancellations
+            .iter()
+            .map(|one| (one.id.as_str(), standing(one.status)))
+            .collect(),
+        cancellable: payment.amount.cancellable(),
+    }
+}
+
+const fn standing(status: CancellationStatus) -> Standing {
+    match status {
+        CancellationStatus::Succeeded => Standing::Succeeded,
+        CancellationStatus::Failed => Standing::Failed,
+        _ => Standing::UnderWay,
+    }
 }
 
 /// A command of a timer, new at every attempt: what one attempt decided binds no later one.
