@@ -2,8 +2,8 @@
 
 mod demo;
 mod doctor;
-mod process;
-mod servers;
+pub mod process;
+pub mod servers;
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -17,12 +17,12 @@ use crate::database::Database;
 type Arguments<'a> = &'a [&'a str];
 type Environment<'a> = &'a [(&'a str, &'a str)];
 
-const JWT_SECRET: &str = "a secret for tests, of 32 bytes or more";
+pub const JWT_SECRET: &str = "a secret for tests, of 32 bytes or more";
 
 #[tokio::test]
 async fn every_command_explains_itself() {
     let place = Place::new();
-    let commands: [(&[&str], &[&str]); 16] = [
+    let commands: [(&[&str], &[&str]); 23] = [
         (&[], &["demo", "doctor", "DATABASE_URL", "Exit codes"]),
         (&["serve"], &["--only", "/docs", "SIGTERM"]),
         (&["relay"], &["AMQP_URL"]),
@@ -38,6 +38,16 @@ async fn every_command_explains_itself() {
         (&["doctor"], &["--json", "WRONG"]),
         (&["log"], &["fence"]),
         (&["log", "fence"], &["restore", "Stop every other process"]),
+        (&["parked", "list"], &["--projection", "--json"]),
+        (
+            &["parked", "retry"],
+            &["AGGREGATE", "--all", "--json", "the cause is gone"],
+        ),
+        (&["processes", "list"], &["--json"]),
+        (&["processes", "retry"], &["ORDER", "--all", "--step", "--json"]),
+        (&["webhooks", "list"], &["--json"]),
+        (&["webhooks", "rewind"], &["ENDPOINT", "--to", "again"]),
+        (&["webhooks", "retry"], &["ENDPOINT", "AGGREGATE", "--all", "72 hours"]),
         (&["help", "serve"], &["JANGBU_BIND"]),
     ];
     for (command, words) in commands {
@@ -109,10 +119,27 @@ async fn a_senseless_value_is_one_line_that_names_its_variable() {
 }
 
 #[tokio::test]
+async fn the_schema_of_an_event_is_printed_without_any_service() {
+    let place = Place::new();
+    let types = jangbu(&place, &["events", "schema"], &[]).await;
+    assert_eq!((types.code, types.stderr.as_str()), (0, ""));
+    assert!(types.stdout.starts_with("cart.opened 1\n"), "{}", types.stdout);
+    for line in types.stdout.lines() {
+        let (event_type, version) = line.split_once(' ').expect("type and version");
+        let printed = jangbu(&place, &["events", "schema", event_type], &[]).await;
+        assert_eq!((printed.code, printed.stderr.as_str()), (0, ""));
+        let committed = format!("events/schemas/{event_type}.v{version}.json");
+        let committed = std::fs::read_to_string(&committed).unwrap_or_else(|error| panic!("{committed}: {error}"));
+        let parsed = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        assert_eq!(parsed(&printed.stdout), parsed(&committed), "{event_type}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_call_is_told_what_is_missing() {
     let place = Place::new();
     let no_webhooks: Environment = &[("PORTONE_API_SECRET", "s3cret")];
-    let cases: [(Arguments, Environment, &str); 12] = [
+    let cases: [(Arguments, Environment, &str); 19] = [
         (&[], &[], "Usage"),
         (&["sell"], &[], "sell"),
         (&["token"], &[], "--role"),
@@ -129,6 +156,13 @@ async fn a_wrong_call_is_told_what_is_missing() {
             "PORTONE_WEBHOOK_SECRETS",
         ),
         (&["sandbox", "--webhook-url", "ftp://x"], no_webhooks, "http://"),
+        (&["parked", "retry"], &[], "--all"),
+        (&["parked", "retry", "--all", "ord_1"], &[], "--all"),
+        (&["parked", "list", "--projection", "sails"], &[], "order_history"),
+        (&["processes", "retry"], &[], "--all"),
+        (&["processes", "retry", "ord_1"], &[], "ord_1"),
+        (&["processes", "retry", "--all", "--step", "seven"], &[], "seven"),
+        (&["events", "schema", "order.teleported"], &[], "order.teleported"),
     ];
     for (arguments, environment, word) in cases {
         let refused = jangbu(&place, arguments, environment).await;

@@ -17,7 +17,15 @@ use self::markdown::{Document, quoted_commands};
 /// Of docker-compose.yml alone, and therefore not of the program.
 const COMPOSE_VARIABLES: [&str; 2] = ["POSTGRES_PASSWORD", "RABBITMQ_PASSWORD"];
 /// Of tests alone.
-const TEST_VARIABLES: [&str; 2] = ["JANGBU_WRITE_GOLDEN", "PORTONE_OPENAPI"];
+const TEST_VARIABLES: [&str; 7] = [
+    "JANGBU_SEED",
+    "JANGBU_SEEDS",
+    "JANGBU_TEST_BROKER_CONTROL",
+    "JANGBU_TEST_SEED",
+    "JANGBU_TEST_TORTURE_SECONDS",
+    "JANGBU_WRITE_GOLDEN",
+    "PORTONE_OPENAPI",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -283,6 +283,7 @@ async fn the_interface_describes_itself() {
             let reply = match method.as_str() {
                 "get" => web.get(&path),
                 "post" => web.post(&path),
+                "put" => web.put(&path),
                 "patch" => web.patch(&path),
                 "delete" => web.delete(&path),
                 other => panic!("{other} {path}"),
@@ -361,13 +362,64 @@ async fn every_example_of_the_description_works() {
         cancelled = post(format!("{path}/cancel"), admin, json!({"reason": "operator"})).await;
     }
     cancelled.expect(200);
+
+    // An account is asked for where the money came by bank transfer: of what the shop does not take, and
+    // of what the buyer calls off.
+    let deposited = async |won: Value| {
+        let (order, payment, token) = web.order(&[(&sku, 1)]).await;
+        web.at_portone(&payment, "issue", json!({})).await;
+        web.at_portone(&payment, "deposit", won).await;
+        (order, payment, token)
+    };
+    let (order, payment, token) = deposited(json!({"totalAmount": 1})).await;
+    let needed = async || {
+        let order = web.get(format!("/api/v1/orders/{order}")).token(&token).send().await;
+        order.body["payment"]["refund_account_needed"] == true
+    };
+    while !needed().await {}
+    let account = web
+        .put(format!("/api/v1/payments/{payment}/refund-account"))
+        .token(&token)
+        .key("an account")
+        .json(&example("RefundAccountInput"));
+    account.send().await.expect(200);
+    let (order, _, token) = deposited(json!({})).await;
+    web.order_becomes(&order, &token, "confirmed").await;
+    let own = description["components"]["schemas"]["CancelOwnOrder"]["example"].clone();
+    post(format!("/api/v1/orders/{order}/cancel"), &token, own)
+        .await
+        .expect(200);
+    web.order_becomes(&order, &token, "cancelled").await;
     let revision = web
         .patch(format!("/api/v1/admin/products/{sku}"))
         .admin()
         .json(&example("ProductRevision"));
     revision.send().await.expect(200);
+    upkeep_examples(&web, &mut example).await;
     post("/api/v1/orders/lookup".into(), &token, example("LookUp"))
         .await
         .refused(404, "order_not_found");
     assert!(unused.is_empty(), "untested examples: {unused:?}");
+}
+
+/// Of what an admin does beside selling.
+async fn upkeep_examples(web: &Web, example: &mut impl FnMut(&str) -> Value) {
+    let mut post = async |path: String, schema: &str| {
+        let key = web.fresh_key();
+        let ask = web.post(format!("/api/v1/admin/{path}")).admin().key(&key);
+        ask.json(&example(schema)).send().await
+    };
+    for (path, schema) in [("parked", "RetryParked"), ("failed-steps", "RetrySteps")] {
+        post(format!("{path}/retry"), schema).await.expect(200);
+    }
+    let webhook = post("webhooks".into(), "NewWebhook").await.expect(201).text_of("/id");
+    for (action, schema) in [
+        ("rotate", "SecretRotation"),
+        ("rewind", "WebhookRewind"),
+        ("retry", "WebhookRetry"),
+    ] {
+        post(format!("webhooks/{webhook}/{action}"), schema).await.expect(200);
+    }
+    let change = web.patch(format!("/api/v1/admin/webhooks/{webhook}")).admin();
+    change.json(&example("WebhookChange")).send().await.expect(200);
 }

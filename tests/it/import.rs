@@ -1,6 +1,6 @@
 //! Importing past data: the whole journey, twice, stopped half-way, and everything a file can get wrong.
 
-mod files;
+pub mod files;
 mod journey;
 mod orders;
 mod products;

@@ -3,4 +3,4 @@
 pub mod broker;
 mod live;
 mod past;
-mod truth;
+pub mod truth;

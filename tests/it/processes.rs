@@ -3,17 +3,24 @@
 //!
 //! Longer runs: `JANGBU_TEST_BASKETS` (60; at most 609), `JANGBU_TEST_SALES` (flash sales in a row; 1, as
 //! five hundred buyers keep a debug build busy for a while), `JANGBU_TEST_SEED` (which moments, which
-//! victims), `JANGBU_TEST_PROGRAM` (another build of the program, say `target/release/jangbu`).
+//! victims), `JANGBU_TEST_PROGRAM` (another build of the program, say `target/release/jangbu`),
+//! `JANGBU_TEST_BROKER_CONTROL` (`rabbitmqctl`: the broker itself is stopped, not only the way to it),
+//! `JANGBU_TEST_TORTURE_SECONDS` (10; how long relays and workers are tormented).
 
 mod asking;
 mod baskets;
 mod child;
 mod flash_sale;
+mod fleet;
 mod guests;
 mod kills;
 mod nodes;
+mod queues;
 mod shop;
 mod sound;
+mod source;
+mod takeover;
+mod torture;
 mod without;
 
 use std::sync::Arc;

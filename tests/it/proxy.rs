@@ -23,7 +23,7 @@ use tokio::{
 pub enum Fault {
     /// Before a statement's arguments reach the server: it is not executed.
     BeforeExecution,
-    /// After the server has committed an insert, before the client hears of it.
+    /// After the server has committed an append or an insert, before the client hears of it.
     AfterCommit,
 }
 
@@ -177,6 +177,8 @@ async fn carry_replies(
         let message = message(&mut server).await?;
         kept.extend_from_slice(&message);
         match message[0] {
+            // The row with which `append` says that it has: three fields, the last of them true.
+            b'D' => changed |= message[5..7] == [0, 3] && message.ends_with(&[0, 0, 0, 1, 1]),
             b'C' => changed |= message[5..].starts_with(b"INSERT") || message[5..].starts_with(b"COMMIT"),
             // Idle: no transaction is open.
             b'Z' if message[5] == b'I' && std::mem::take(&mut changed) && shared.fires(Fault::AfterCommit) => {

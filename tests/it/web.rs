@@ -38,7 +38,7 @@ pub struct Web {
     keys: AtomicU32,
     shutdown: CancellationToken,
     _tasks: JoinSet<()>,
-    _database: Database,
+    database: Database,
 }
 
 /// An answer, read whole.
@@ -224,8 +224,18 @@ impl Web {
             keys: AtomicU32::new(0),
             shutdown,
             _tasks: tasks,
-            _database: database,
+            database,
         }
+    }
+
+    /// Its own.
+    pub const fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// As SIGTERM would.
+    pub fn stop_serving(&self) {
+        self.shutdown.cancel();
     }
 
     fn ask(&self, method: Method, path: impl Into<String>) -> Ask<'_> {
@@ -244,6 +254,10 @@ impl Web {
 
     pub fn post(&self, path: impl Into<String>) -> Ask<'_> {
         self.ask(Method::POST, path)
+    }
+
+    pub fn put(&self, path: impl Into<String>) -> Ask<'_> {
+        self.ask(Method::PUT, path)
     }
 
     pub fn patch(&self, path: impl Into<String>) -> Ask<'_> {
@@ -334,6 +348,22 @@ impl Web {
             answer.text().await.unwrap_or_default()
         );
         answer.json().await.expect("JSON")
+    }
+
+    /// The simulator's own book of a payment.
+    pub async fn seen_at_portone(&self, payment: &str) -> Value {
+        let url = format!("{}/_sim/payments/{payment}", self.sandbox.base_url());
+        let answer = self.client.get(url).send().await.expect("the sandbox answers");
+        answer.json().await.expect("JSON")
+    }
+
+    /// How many events of a type the log has.
+    pub async fn events_of(&self, event_type: &str) -> i64 {
+        sqlx::query_scalar("select count(*) from events where event_type = $1")
+            .bind(event_type)
+            .fetch_one(&self.database.pool)
+            .await
+            .expect("events can be counted")
     }
 
     /// Asks until the order stands there; the background work has ten seconds.

@@ -1,5 +1,7 @@
 //! Commands that stay up, and the databases they are given.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
@@ -7,7 +9,10 @@ use super::{
     JWT_SECRET,
     process::{Place, Process},
 };
-use crate::database::{self, Database};
+use crate::{
+    database::{self, Database},
+    fanout::probe::eventually,
+};
 
 /// As in `DATABASE_URL`.
 pub fn url(database: &Database) -> String {
@@ -87,6 +92,43 @@ async fn projections_run_as_a_process_of_their_own() {
     let mut sales = Process::start(&place, &["project", "sales"], &environment);
     sales.stderr.until("running").await;
     let ended = sales.stop(Signal::INT).await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_role_of_its_own_tells_how_it_is() {
+    let place = Place::new();
+    let database = Database::create().await;
+    let url = url(&database);
+    let environment = [
+        ("DATABASE_URL", url.as_str()),
+        ("JANGBU_JWT_SECRET", JWT_SECRET),
+        ("JANGBU_DB_POOL_MAX", "4"),
+        ("JANGBU_METRICS_BIND", "127.0.0.1:0"),
+    ];
+    let mut sales = Process::start(&place, &["project", "sales"], &environment);
+    let line = sales.stderr.until("running").await;
+    let (_, address) = line.split_once("metrics.address=").expect("it says where");
+    let ask = async |path: &str| {
+        let answer = reqwest::get(format!("http://{}{path}", address.trim()))
+            .await
+            .expect("it answers");
+        (answer.status().as_u16(), answer.text().await.expect("a text"))
+    };
+    assert_eq!(ask("/livez").await, (200, r#"{"status":"ok"}"#.to_owned()));
+    let held = r#"jangbu_leases_held{group="sales.v1.b1"} 4"#;
+    eventually("it holds what it feeds", Duration::from_secs(10), async || {
+        ask("/metrics").await.1.contains(held)
+    })
+    .await;
+    assert_eq!(ask("/api/v1/products").await.0, 404);
+    // A second one of the same address would be seen as the first.
+    let environment = [environment[0], environment[1], ("JANGBU_METRICS_BIND", address.trim())];
+    let refused = super::process::jangbu(&place, &["project", "sales"], &environment).await;
+    assert_eq!(refused.code, 1);
+    let wanted = format!("jangbu: JANGBU_METRICS_BIND {} cannot be bound", address.trim());
+    assert!(refused.stderr.starts_with(&wanted), "{}", refused.stderr);
+    let ended = sales.stop(Signal::TERM).await;
     assert_eq!(ended.code, 0, "{}", ended.stderr);
 }
 

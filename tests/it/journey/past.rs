@@ -51,7 +51,7 @@ pub async fn all_pages(web: &Web, path: &str) -> Vec<Value> {
 
 pub async fn count(web: &Web, sql: &str) -> i64 {
     sqlx::query_scalar(sql)
-        .fetch_one(&web.node.query_pool)
+        .fetch_one(web.node.readers.now().pool())
         .await
         .unwrap_or_else(|error| panic!("{sql}: {error}"))
 }

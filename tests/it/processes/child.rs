@@ -112,6 +112,20 @@ impl Child {
         }
     }
 
+    /// What it said behind the last `text`, up to the next space.
+    pub fn said_after(&self, text: &str) -> Option<String> {
+        self.said.lines(|lines| {
+            let line = lines[self.before..].iter().rev().find(|line| line.contains(text))?;
+            let (_, rest) = line.split_once(text)?;
+            rest.split_whitespace().next().map(str::to_owned)
+        })
+    }
+
+    /// As `kill -STOP` and `kill -CONT`.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).expect("it can be sent signals");
+    }
+
     /// As `kill -9`.
     pub fn kill(&mut self) {
         _ = self.process.kill();

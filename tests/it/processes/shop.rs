@@ -12,17 +12,15 @@ use std::{
 };
 
 use jangbu::{
-    broker::{self, BuildName},
     clock::Surroundings,
-    feed,
     http::auth::{Role as Who, mint_token},
 };
-use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions, QueuePurgeOptions};
 use sqlx::ConnectOptions as _;
 
 use super::{
     asking::Ask,
     child::{Child, Said},
+    queues,
 };
 use crate::{
     database::Database,
@@ -31,7 +29,7 @@ use crate::{
 };
 
 /// Each of these tests uses many connections and all processors.
-static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+pub(super) static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 const API_SECRET: &str = "sandbox-api-secret";
 pub const PARTITIONS: i16 = 4;
 
@@ -150,6 +148,8 @@ impl Shop {
             ("JANGBU_MASTER_KEY", "07".repeat(32)),
             ("JANGBU_DB_POOL_MAX", "5".to_owned()),
             ("JANGBU_PARTITIONS", PARTITIONS.to_string()),
+            // Each has connections of its own, and here are many processes.
+            ("JANGBU_SQL_PROJECTIONS", "none".to_owned()),
             ("JANGBU_RATE_REQUESTS_PER_MINUTE", "0".to_owned()),
             ("PORTONE_API_BASE", self.at_sandbox("")),
             ("PORTONE_API_SECRET", API_SECRET.to_owned()),
@@ -213,52 +213,7 @@ impl Shop {
             let status = child.stop().await;
             assert!(status.success(), "{role:?} stopped with {status}");
         }
-        let (connection, channel, log) = self.at_broker().await;
-        for queue in self.queues(log).await {
-            let deleted = channel.queue_delete(queue.into(), QueueDeleteOptions::default());
-            deleted.await.expect("the queue is deleted");
-        }
-        let exchange = broker::exchange(log).into();
-        let deleted = channel.exchange_delete(exchange, ExchangeDeleteOptions::default());
-        deleted.await.expect("the exchange is deleted");
-        connection.close(200, "bye".into()).await.expect("it closes");
-    }
-
-    async fn at_broker(&self) -> (lapin::Connection, lapin::Channel, uuid::Uuid) {
-        // Not through a proxy that may be closed.
-        let connection = broker::connect(&amqp_url(), "test").await.expect("RabbitMQ answers");
-        let channel = connection.create_channel().await.expect("a channel opens");
-        let log = feed::log_id(&self.database.pool).await.expect("the log has an id");
-        (connection, channel, log)
-    }
-
-    /// Of every partition of every build.
-    async fn queues(&self, log: uuid::Uuid) -> Vec<String> {
-        let builds: Vec<(String, i32, i32)> = sqlx::query_as("select projection, code_version, build from builds")
-            .fetch_all(&self.database.pool)
-            .await
-            .expect("builds can be listed");
-        let queues = builds.into_iter().flat_map(|(projection, code_version, build)| {
-            let build = BuildName {
-                projection,
-                code_version,
-                build,
-            };
-            (0..PARTITIONS).map(move |partition| broker::queue(log, &build, partition))
-        });
-        queues.collect()
-    }
-
-    /// Throws away what waits in the queues; gives how many messages there were.
-    pub async fn purge(&self) -> u32 {
-        let (connection, channel, log) = self.at_broker().await;
-        let mut purged = 0;
-        for queue in self.queues(log).await {
-            let options = QueuePurgeOptions::default();
-            purged += channel.queue_purge(queue.into(), options).await.expect("it is purged");
-        }
-        connection.close(200, "bye".into()).await.expect("it closes");
-        purged
+        queues::delete(&self.database.pool).await;
     }
 
     /// What all processes of all roles said.

@@ -12,6 +12,7 @@ use jangbu_events::{Event, OrderEvent, OrderId, PaymentEvent, PaymentId};
 use jangbu_projections::{builds, builds::Advanced};
 use reqwest::Method;
 use serde_json::Value;
+use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -129,7 +130,7 @@ pub async fn check(shop: &Shop, sales: &Sales) {
     check_payments(shop, &log).await;
     check_stock(shop, &log, sales).await;
     check_sales(shop, sales).await;
-    check_rebuilt(shop).await;
+    check_rebuilt(&shop.database.pool).await;
     let said = shop.everything_said();
     for personal in ["홍길동", "성춘향", "9876-5432", "98765432", "hong.gildong", "테헤란로"] {
         assert!(!said.contains(personal), "{personal} stands in a process's output");
@@ -284,24 +285,26 @@ async fn check_sales(shop: &Shop, sales: &Sales) {
 }
 
 /// Every list equals a second one that was made from the log alone, in another database.
-async fn check_rebuilt(shop: &Shop) {
+pub async fn check_rebuilt(db: &PgPool) {
     let elsewhere = Database::create().await;
-    let (db, now) = (&elsewhere.pool, surroundings().now());
-    let head = feed::head(&shop.database.pool).await.expect("a head");
+    let (made, now) = (&elsewhere.pool, surroundings().now());
+    let head = feed::head(db).await.expect("a head");
     for projection in jangbu_projections::all() {
-        let live = builds::ensure(&shop.database.pool, projection, PARTITIONS, now).await;
+        let live = builds::ensure(db, projection, PARTITIONS, now).await;
         let live = live.expect("the live build is there");
-        let anew = builds::ensure(db, projection, PARTITIONS, now).await.expect("a build");
+        let anew = builds::ensure(made, projection, PARTITIONS, now)
+            .await
+            .expect("a build");
         for partition in 0..PARTITIONS {
             let slots = feed::slots(partition, PARTITIONS);
-            let events = feed::read_slots(&shop.database.pool, 0, head, slots, i64::MAX).await;
+            let events = feed::read_slots(db, 0, head, slots, i64::MAX).await;
             let events = events.expect("the log reads");
-            let advanced = builds::advance(db, projection, &anew, partition, 0, 0, head, &events, now).await;
+            let advanced = builds::advance(made, projection, &anew, partition, 0, 0, head, &events, now).await;
             assert_eq!(advanced.expect("it advances"), Advanced::Moved);
             let hash = async |db, build| builds::table_hash(db, build, partition).await.expect("it is hashed");
             assert_eq!(
-                hash(&shop.database.pool, &live).await,
-                hash(db, &anew).await,
+                hash(db, &live).await,
+                hash(made, &anew).await,
                 "{} of partition {partition} is what the log says",
                 projection.name
             );

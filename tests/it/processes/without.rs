@@ -1,13 +1,16 @@
 //! Without its broker, without its messages, and with a database that hangs up.
 
-use std::{sync::atomic::AtomicBool, time::Duration};
+use std::{process::Stdio, sync::atomic::AtomicBool, time::Duration};
 
 use jangbu::feed;
 use sqlx::{Connection as _, PgConnection};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    process::Command,
+    time::{Instant, sleep, sleep_until},
+};
 
 use super::{
-    dice, guests, setting,
+    dice, guests, queues, setting,
     shop::{Role, Shop},
 };
 use crate::{
@@ -33,7 +36,7 @@ async fn a_broker_that_goes_queues_that_are_purged_and_backends_that_die_lose_no
         let mut purged = 0;
         eventually("messages are lost on purpose", Duration::from_secs(30), async || {
             sleep(Duration::from_millis(200)).await;
-            purged += shop.purge().await;
+            purged += queues::purge(&shop.database.pool).await;
             purged >= 10
         })
         .await;
@@ -44,6 +47,7 @@ async fn a_broker_that_goes_queues_that_are_purged_and_backends_that_die_lose_no
         let back = Instant::now() + AWAY;
         proxy.set_open(false);
         proxy.cut();
+        control_broker("stop_app").await;
         let mut killed = 0;
         let mut admin = PgConnection::connect_with(&server()).await.expect("the server answers");
         for _ in 0..20 {
@@ -84,8 +88,18 @@ async fn a_broker_that_goes_queues_that_are_purged_and_backends_that_die_lose_no
             asked.elapsed()
         );
         sleep_until(back).await;
+        control_broker("start_app").await;
         proxy.set_open(true);
     })
     .await;
     shop.close().await;
+}
+
+/// Tells the broker itself, where a run may: others who use the same broker are cut off as well.
+pub async fn control_broker(order: &str) {
+    let Ok(program) = std::env::var("JANGBU_TEST_BROKER_CONTROL") else {
+        return;
+    };
+    let status = Command::new(program).arg(order).stdout(Stdio::null()).status().await;
+    assert!(status.expect("the broker's control runs").success());
 }
