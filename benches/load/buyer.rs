@@ -9,8 +9,12 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::{Answer, Connection, Request};
 
-/// How often the page behind the payment window asks whether the order is paid for.
-const LOOK: Duration = Duration::from_millis(10);
+/// When the page behind the payment window asks whether the order is paid for: soon, and then ever less often. Each
+/// time is three reads for the shop.
+const LOOK_FIRST: Duration = Duration::from_millis(20);
+const LOOK_LAST: Duration = Duration::from_millis(160);
+/// Before a request that the shop could not finish is sent again.
+const PAUSE: Duration = Duration::from_millis(10);
 /// The longest that it asks.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a request that the shop could not finish is sent again, under its key.
@@ -129,8 +133,10 @@ impl Buyer {
     pub async fn wait_confirmed(&mut self, cart: &Cart, placed: &Placed) -> anyhow::Result<()> {
         let path = format!("/api/v1/orders/{}", placed.order);
         let begun = Instant::now();
+        let mut look = LOOK_FIRST;
         loop {
-            sleep(LOOK).await;
+            sleep(look).await;
+            look = (2 * look).min(LOOK_LAST);
             let request = Request {
                 token: Some(&cart.token),
                 ..Request::get(&path)
@@ -163,7 +169,7 @@ impl Buyer {
                 return Ok(answer);
             }
             self.repeats += 1;
-            sleep(LOOK).await;
+            sleep(PAUSE).await;
         }
         anyhow::bail!("{} stays unavailable", request.path)
     }

@@ -3,6 +3,7 @@
 use jangbu::{
     clock::Surroundings,
     executor::{CommandEnvelope, Executor},
+    feed,
 };
 use jangbu_domain::product::{Product, ProductCommand, ProductStatus};
 use jangbu_events::{Metadata, Money, ProductEvent, ProductId, Sku, StoreId, TaxClass};
@@ -195,6 +196,30 @@ pub async fn hot(surroundings: &Surroundings, pace: Pace) -> anyhow::Result<Vec<
     }])
 }
 
+/// Row 12: the runs of 1 client and of 32 on a log that holds other things, each the `nth` of its kind there.
+pub async fn among(
+    database: &Database,
+    surroundings: &Surroundings,
+    pace: Pace,
+    first: usize,
+) -> anyhow::Result<([Vec<Run>; 2], Verdict)> {
+    let (mut runs, mut verdict) = ([Vec::new(), Vec::new()], Verdict::default());
+    for nth in 0..pace.times {
+        for (kind, clients) in [1, 32].into_iter().enumerate() {
+            let case = Case {
+                clients,
+                products: clients,
+                change: Change::Name,
+            };
+            let nth = 2 * (first + nth) + kind;
+            let (run, its) = case.once(database, surroundings, pace, nth).await?;
+            runs[kind].push(run);
+            verdict += its;
+        }
+    }
+    Ok((runs, verdict))
+}
+
 /// Commands a second through the executor, 32 clients: what commands over HTTP are held against.
 pub async fn executor_rate(surroundings: &Surroundings, pace: Pace) -> anyhow::Result<u64> {
     let case = Case {
@@ -227,7 +252,7 @@ impl Case {
         let (mut runs, mut verdict) = (Vec::new(), Verdict::default());
         for _ in 0..pace.times {
             let database = Database::create(surroundings).await?;
-            let ran = self.once(&database, surroundings, pace).await;
+            let ran = self.once(&database, surroundings, pace, 0).await;
             database.drop().await?;
             let (run, its) = ran?;
             verdict += its;
@@ -236,14 +261,17 @@ impl Case {
         Ok((runs, verdict))
     }
 
+    /// One run, the `nth` on this database, whose log may hold other things already.
     async fn once(
         &self,
         database: &Database,
         surroundings: &Surroundings,
         pace: Pace,
+        nth: usize,
     ) -> anyhow::Result<(Run, Verdict)> {
         let executor = database.executor(surroundings).await?;
-        let (products, mut receipts) = register(&executor, surroundings, self.products).await?;
+        let before = feed::head(&database.pool).await?;
+        let (products, mut receipts) = register(&executor, surroundings, nth, self.products).await?;
         let clients = (0..self.clients)
             .map(|number| Reviser {
                 executor: executor.clone(),
@@ -257,7 +285,7 @@ impl Case {
             .collect();
         let (run, clients) = measure::run(clients, pace).await?;
         receipts.extend(clients.into_iter().map(|client| client.receipts));
-        let verdict = Verdict::of(&database.pool, &receipts).await?;
+        let verdict = Verdict::of(&database.pool, before, &receipts).await?;
         executor.log().pool().close().await;
         Ok((run, verdict))
     }
@@ -267,13 +295,14 @@ impl Case {
 async fn register(
     executor: &Executor,
     surroundings: &Surroundings,
+    nth: usize,
     products: usize,
 ) -> anyhow::Result<(Vec<ProductId>, Vec<Vec<Receipt>>)> {
     let mut running = JoinSet::new();
     for number in 0..products {
         let (executor, surroundings) = (executor.clone(), surroundings.clone());
         running.spawn(async move {
-            let sku = format!("BENCH-{number}").parse::<Sku>()?;
+            let sku = format!("BENCH-{nth}-{number}").parse::<Sku>()?;
             let product = ProductId::of(StoreId::DEFAULT, &sku);
             let command = ProductCommand::Register {
                 sku,

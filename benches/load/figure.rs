@@ -72,6 +72,25 @@ impl Figure {
         }
     }
 
+    /// Per cent of the goal that was reached: 100 and more is met. `None` without a goal.
+    pub fn percent_of_goal(&self) -> Option<u64> {
+        match self.goal {
+            Goal::TimesAtLeast(goal) => self.times().map(|times| times * 100 / goal.max(1)),
+            Goal::TimesAtMost(goal) => self.times().map(|times| goal * 100 / times.max(1)),
+            Goal::AtLeast(goal) => Some(self.value * 100 / goal.max(1)),
+            Goal::AtMost(goal) => Some(goal * 100 / self.value.max(1)),
+            Goal::None => None,
+        }
+    }
+
+    /// `1.18 x` if it is held against a limit, else `252 /s`.
+    pub fn said(&self) -> String {
+        match (self.goal, self.times()) {
+            (Goal::TimesAtLeast(_) | Goal::TimesAtMost(_), Some(times)) => format!("{} x", hundredths(times)),
+            _ => format!("{} {}", thousands(self.value), self.unit),
+        }
+    }
+
     fn goal(&self) -> String {
         let text = match self.goal {
             Goal::TimesAtLeast(goal) => format!("≥ {} x", hundredths(goal)),

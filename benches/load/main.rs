@@ -3,18 +3,23 @@
 //!
 //! It speaks to loopback addresses only, works on throw-away databases, and every part of it ends by itself.
 
+mod books;
 mod broker;
 mod buyer;
+mod chart;
 mod client;
 mod commands;
 mod database;
 mod figure;
+mod grown;
 mod limit;
 mod measure;
 mod process;
+mod rebuild;
 mod report;
 mod scenes;
 mod shop;
+mod takeover;
 mod verdict;
 mod visible;
 mod web;
@@ -37,6 +42,18 @@ enum Row {
     Events,
     /// Commands a second to one hot aggregate, 32 clients.
     Hot,
+    /// A stock item of 100,000 events, loaded cold.
+    Long,
+    /// Latency with 10 million events in the log, beside the same with 1 million.
+    Grown,
+    /// From kill -9 of a worker and of a relay until another goes on.
+    Takeover,
+    /// Past orders imported, beside COPY.
+    Import,
+    /// The log read with all of its types, beside COPY out.
+    Replay,
+    /// An indexed read table made again, beside COPY in; the switch; how late live tables are meanwhile.
+    Rebuild,
     /// Cart commands and catalog pages a second over HTTP, 64 connections.
     Http,
     /// From a command's answer to its row, at 2,000 events a second.
@@ -119,6 +136,12 @@ async fn measure(row: Row, quick: bool, surroundings: &Surroundings) -> anyhow::
         Row::Commands => commands::throughput(surroundings, pace).await,
         Row::Events => commands::events(surroundings, pace).await,
         Row::Hot => commands::hot(surroundings, pace).await,
+        Row::Long => books::long(surroundings, pace).await,
+        Row::Grown => grown::latency(surroundings, pace, quick).await,
+        Row::Takeover => takeover::times(surroundings, pace).await,
+        Row::Import => books::import(surroundings, pace, quick).await,
+        Row::Replay => rebuild::replay(surroundings, pace, quick).await,
+        Row::Rebuild => rebuild::rebuild(surroundings, pace, quick).await,
         Row::Http => web::http(surroundings, pace).await,
         Row::Visible => visible::lag(surroundings, pace).await,
         Row::Purchases => {

@@ -99,6 +99,12 @@ impl Process {
         usage(self.child.id().context("it runs")?)
     }
 
+    /// `kill -9`, and waits until it is gone.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill().await?;
+        Ok(())
+    }
+
     /// Tells it to end, and waits.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let pid = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));

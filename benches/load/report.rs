@@ -6,6 +6,7 @@ use jangbu_events::Timestamp;
 use serde::Serialize;
 
 use crate::{
+    chart,
     database::server_version,
     figure::{Figure, table},
     limit::cores,
@@ -18,6 +19,7 @@ const END: &str = "<!-- end of figures -->";
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.md");
 const JSON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.json");
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.svg");
 
 /// One run.
 #[derive(Debug, Serialize)]
@@ -96,9 +98,13 @@ impl Report {
         let (_, tail) = rest
             .split_once(END)
             .context("docs/benchmarks.md has an end of figures")?;
-        let page = format!("{head}{BEGIN}\n\n{}\n{END}{tail}", self.markdown());
+        let page = format!(
+            "{head}{BEGIN}\n\n![Every figure beside its goal](benchmarks.svg)\n\n{}\n{END}{tail}",
+            self.markdown()
+        );
         tokio::fs::write(PAGE, page).await?;
         tokio::fs::write(JSON, self.json()?).await?;
+        tokio::fs::write(CHART, chart::draw(&self.figures)).await?;
         Ok(())
     }
 }

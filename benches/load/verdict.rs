@@ -36,11 +36,12 @@ impl Verdict {
         self == Self::default()
     }
 
-    /// Compares the whole log with the receipts of every client, each in the order it got them.
-    pub async fn of(db: &PgPool, clients: &[Vec<Receipt>]) -> anyhow::Result<Self> {
-        let mut verdict = Self::of_log(db).await?;
+    /// Compares everything behind `after` with the receipts of every client, each in the order it got them.
+    pub async fn of(db: &PgPool, after: i64, clients: &[Vec<Receipt>]) -> anyhow::Result<Self> {
+        let mut verdict = Self::of_log_behind(db, after).await?;
         let rows: Vec<(Uuid, i64, i64, i32)> =
-            sqlx::query_as("select command_id, position, sequence, events from commands")
+            sqlx::query_as("select command_id, position, sequence, events from commands where position > $1")
+                .bind(after)
                 .fetch_all(db)
                 .await?;
         let mut found: HashMap<Uuid, (i64, i64, i64)> = rows
@@ -62,7 +63,10 @@ impl Verdict {
             }
         }
         verdict.duplicated += found.len() as u64;
-        let events: i64 = sqlx::query_scalar("select count(*) from events").fetch_one(db).await?;
+        let events: i64 = sqlx::query_scalar("select count(*) from events where position > $1")
+            .bind(after)
+            .fetch_one(db)
+            .await?;
         verdict.lost += u64::try_from(acknowledged - events).unwrap_or(0);
         verdict.duplicated += u64::try_from(events - acknowledged).unwrap_or(0);
         Ok(verdict)
@@ -70,8 +74,13 @@ impl Verdict {
 
     /// What the log says about itself: positions and sequences dense, times monotonic, every event its own.
     pub async fn of_log(db: &PgPool) -> anyhow::Result<Self> {
+        Self::of_log_behind(db, 0).await
+    }
+
+    /// The same of what came behind a position, if every stream there began there.
+    async fn of_log_behind(db: &PgPool, after: i64) -> anyhow::Result<Self> {
         let (holes, disorder, inversions, twins): (i64, i64, i64, i64) = sqlx::query_as(
-            "select count(*) filter (where position <> nth),
+            "select count(*) filter (where position <> $1 + nth),
                 count(*) filter (where sequence <> nth_of_stream),
                 count(*) filter (where recorded_at < recorded_before),
                 count(*) - count(distinct event_id)
@@ -81,16 +90,19 @@ impl Verdict {
                     row_number() over (partition by aggregate_type, aggregate_id order by position) as nth_of_stream,
                     lag(recorded_at) over (order by position) as recorded_before
                 from events
+                where position > $1
             ) as e",
         )
+        .bind(after)
         .fetch_one(db)
         .await?;
         let orphans: i64 = sqlx::query_scalar(
             "select count(*) from commands c
-            where c.events <> (select count(*) from events e
+            where c.position > $1 and c.events <> (select count(*) from events e
                 where e.position > c.position - c.events and e.position <= c.position
                     and e.command_id = c.command_id)",
         )
+        .bind(after)
         .fetch_one(db)
         .await?;
         let count = |n: i64| u64::try_from(n).unwrap_or(0);

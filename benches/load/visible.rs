@@ -174,7 +174,7 @@ async fn measure(
     });
     let run = Run::new(lags.collect(), pace.measured);
     sent.extend(measured);
-    let mut verdict = Verdict::of(&database.pool, &by_client(&sent)).await?;
+    let mut verdict = Verdict::of(&database.pool, 0, &by_client(&sent)).await?;
     verdict += shown(&database.pool, i64::try_from(sent.len())?).await?;
     Ok((run, verdict))
 }
