@@ -12,7 +12,7 @@ checking := CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}/check"
 # Passed on to the program: make demo ARGS=--exit-after-purchase, make test ARGS="relay -- --nocapture"
 ARGS ?=
 
-.PHONY: help demo test check bench fmt fmt-check lint doc sqlx sqlx-check deny compose services hooks clean
+.PHONY: help demo test check bench bench-peers fmt fmt-check lint doc sqlx sqlx-check deny compose services hooks clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ check: fmt-check lint doc sqlx-check test deny compose ## Everything that CI che
 bench: ## Measure beside pgbench's limits on this machine (minutes)
 	@scripts/rust
 	@services=$$(scripts/services); eval "$$services"; cargo bench --locked --bench load -- $(ARGS)
+
+bench-peers: ## Measure beside other event stores on PostgreSQL (minutes)
+	@scripts/rust
+	@services=$$(scripts/services --postgres); eval "$$services"; cargo run --release --locked --manifest-path benches/peers/Cargo.toml -- --docs docs $(ARGS)
 
 fmt: ## Format the code
 	@cargo fmt --all

@@ -4,17 +4,27 @@
     reason = "these comments are help texts, which a terminal shows as they are"
 )]
 
+mod events;
+mod past;
+mod rebuild;
 mod serve;
+mod sql;
 mod tasks;
+mod upkeep;
+mod webhooks;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jangbu::{
+    analysts,
+    as_of::AsOf,
     config::{Config, ConfigError},
     demo::{self, DemoError},
     import::ImportError,
     node::StartError,
+    rebuild::{RebuildError, list::DropError},
+    replay::{ReplayError, SchemaName},
     telemetry::{self, FILTER, FILTER_QUIET, Metrics, TelemetryError},
     workers,
 };
@@ -56,14 +66,16 @@ Every role for itself:        jangbu serve --only http & jangbu relay & jangbu p
     /// Publish the log to RabbitMQ, as a process of its own.
     ///
     /// Needs AMQP_URL. Any number may run; one leads, and another takes over within seconds when it
-    /// goes. Events are published at least once and in order.
+    /// goes. Events are published at least once and in order. With JANGBU_METRICS_BIND it answers
+    /// /livez and /metrics there.
     Relay,
     /// Feed projections (what lists and reports read), as a process of its own.
     ///
     /// Any number may run; they share the partitions among them. Gaps are filled from the log, so a
-    /// purged queue or a stopped broker loses nothing.
+    /// purged queue or a stopped broker loses nothing. With JANGBU_METRICS_BIND it answers /livez
+    /// and /metrics there.
     Project {
-        /// Which: catalog, order_history, sales, stock_levels. All of them by default.
+        /// Which: catalog, order_history, sales, stock_levels, or one in SQL. All of them by default.
         names: Vec<String>,
     },
     /// Bring the tables up to date, and stop.
@@ -115,9 +127,60 @@ For a customer:        jangbu token --role customer --subject cus_0190f1e2a3b47c
         #[arg(long)]
         json: bool,
     },
+    /// Make a projection's tables as of a moment of the past, in a schema for analysts.
+    ///
+    /// The projection's own code is told the log up to there, so the tables are what they were, personal
+    /// data sealed as ever; the view `jangbu_replay` in the schema says what it holds. The schema is there
+    /// whole or not at all: stopped in the middle, nothing is made. What counts is when the shop learnt of
+    /// something. Needs a role that may make schemas.
+    #[command(after_help = "\
+Sales as they were known when July ended, for the role of an analyst:
+  jangbu replay sales --as-of 2026-07-31 --into audit_july --grant analyst
+  psql -c 'select * from audit_july.sales_by_hour'")]
+    Replay(ReplayArgs),
+    /// Make a projection's tables again from the log, beside the ones that are read, and switch.
+    ///
+    /// The shop stays open: queries read the old tables until the new ones know as much, then, from one
+    /// statement to the next, the new ones. Killed, the same command goes on where it was. An event that
+    /// cannot be applied stops it, and changes nothing for readers. The old build is kept.
+    #[command(after_help = "\
+Gently, beside a busy shop:         jangbu rebuild sales --throttle 20000
+Into another number of partitions:  jangbu rebuild sales --partitions 8
+Back to the one before:             jangbu rebuild sales --rollback")]
+    Rebuild(rebuild::RebuildArgs),
+    /// Prove that a projection's tables are what the log says.
+    ///
+    /// Its own code is told the log once more, into tables of their own, up to where each partition is,
+    /// while the shop goes on. Says which row differs first, and fails. Needs a role that may make schemas.
+    #[command(after_help = "\
+Every night:          jangbu verify sales --json
+With what to do then: jangbu verify sales --repair")]
+    Verify(rebuild::VerifyArgs),
+    /// Say which builds of the projections there are, how far they are, and which are read.
+    ///
+    /// A rebuild leaves the build that it replaced, to go back to. `jangbu builds drop` removes it.
+    Builds(rebuild::BuildsArgs),
+    /// Say how something came to be what it is.
+    #[command(subcommand)]
+    Explain(Explain),
     /// Look after the log itself.
     #[command(subcommand)]
     Log(LogCommand),
+    /// Look after what a projection cannot take.
+    #[command(subcommand)]
+    Parked(upkeep::Parked),
+    /// Projections that analysts write in SQL: check them, list them, see what events say.
+    #[command(subcommand)]
+    Sql(sql::Sql),
+    /// Look after steps of orders that could not be done.
+    #[command(subcommand)]
+    Processes(upkeep::Processes),
+    /// Say what events look like.
+    #[command(subcommand)]
+    Events(events::Events),
+    /// Look after programs of others that are told what happens.
+    #[command(subcommand)]
+    Webhooks(webhooks::Webhooks),
 }
 
 #[derive(Args)]
@@ -141,9 +204,6 @@ struct SandboxArgs {
     /// Where webhooks go, for example `http://127.0.0.1:8080/webhooks/portone`.
     #[arg(long, value_name = "URL", value_parser = web_address)]
     webhook_url: Option<String>,
-    /// Refuse to cancel a paid virtual account without an account to refund to, as real PGs do.
-    #[arg(long)]
-    refund_account_required: bool,
     /// Divide the pauses before a webhook is sent again (1, 4, 16, 64, 256 minutes); 60 makes them seconds.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     retry_time_scale: u32,
@@ -229,6 +289,44 @@ enum Role {
     Customer,
 }
 
+#[derive(Args)]
+struct ReplayArgs {
+    /// Which: catalog, order_history, sales, stock_levels, or one in SQL.
+    projection: String,
+    /// A time (2026-08-01T00:00:00+09:00), a day in Korea (2026-07-31, meaning its end), or a position
+    /// of the log.
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true)]
+    as_of: AsOf,
+    /// The schema to make: a-z 0-9 _, beginning with a letter.
+    #[arg(long, value_name = "SCHEMA")]
+    into: SchemaName,
+    /// A role of the database that may read it; may be given several times.
+    #[arg(long, value_name = "ROLE")]
+    grant: Vec<String>,
+    /// Put it in place of an earlier replay of that name. Readers of that one must be granted anew.
+    #[arg(long)]
+    replace: bool,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Explain {
+    /// An order: every command, who gave it, the events that it left, and what followed from them.
+    ///
+    /// What came from outside (a request, a webhook, a timer) stands at the margin; below it what the
+    /// checkout did about it, with the names of its steps, and timers and refunds that it set. Changes
+    /// nothing, and shows nothing that names a person.
+    Order {
+        /// Its id (ord_…) or its number (260302-7K3M9QXW).
+        order: String,
+        /// Print JSON, as GET /api/v1/admin/orders/{id}/explain does.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 #[derive(Subcommand)]
 enum LogCommand {
     /// Give the log a new identity after a restore or a failover; prints the identity.
@@ -249,6 +347,9 @@ pub fn is_usage(error: &anyhow::Error) -> bool {
     let start = |error: &StartError| matches!(error, StartError::Config(_) | StartError::Portone(_));
     error.is::<ConfigError>()
         || error.is::<Usage>()
+        || error.downcast_ref::<ReplayError>().is_some_and(ReplayError::is_usage)
+        || error.downcast_ref::<RebuildError>().is_some_and(RebuildError::is_usage)
+        || error.downcast_ref::<DropError>().is_some_and(DropError::is_usage)
         || error.downcast_ref::<StartError>().is_some_and(start)
         || matches!(
             error.downcast_ref::<TelemetryError>(),
@@ -278,6 +379,7 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let config = Config::load()?;
         telemetry::init_logs(config.log, self.command.filter())?;
+        analysts::install(&config.sql_projections);
         match self.command {
             Command::Serve(args) => serve::serve(config, args.only.is_some()).await?,
             Command::Relay => serve::relay(config).await?,
@@ -298,7 +400,17 @@ impl Cli {
             Command::Reconcile(args) => tasks::reconcile(config, &args).await?,
             Command::Token(args) => tasks::token(&config, args)?,
             Command::Doctor { json } => return Ok(tasks::doctor(&config, json).await),
+            Command::Explain(Explain::Order { order, json }) => past::explain(&config, &order, json).await?,
+            Command::Replay(args) => return past::replay(&config, args).await,
+            Command::Rebuild(args) => return rebuild::rebuild(&config, args).await,
+            Command::Verify(args) => return rebuild::verify(&config, args).await,
+            Command::Builds(args) => return rebuild::builds(&config, args).await,
             Command::Log(LogCommand::Fence) => tasks::fence(&config).await?,
+            Command::Parked(what) => return upkeep::parked(&config, what).await,
+            Command::Sql(what) => return sql::run(&config, what).await,
+            Command::Processes(what) => return upkeep::processes(config, what).await,
+            Command::Events(what) => events::print(&what)?,
+            Command::Webhooks(what) => return webhooks::run(&config, what).await,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -315,7 +427,17 @@ impl Command {
             | Self::Reconcile(_)
             | Self::Token(_)
             | Self::Doctor { .. }
-            | Self::Log(_) => FILTER_QUIET,
+            | Self::Replay(_)
+            | Self::Rebuild(_)
+            | Self::Verify(_)
+            | Self::Builds(_)
+            | Self::Explain(_)
+            | Self::Log(_)
+            | Self::Parked(_)
+            | Self::Sql(_)
+            | Self::Processes(_)
+            | Self::Webhooks(_)
+            | Self::Events(_) => FILTER_QUIET,
         }
     }
 }

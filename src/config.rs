@@ -16,6 +16,8 @@ use std::{
 
 use vars::Vars;
 
+use crate::analysts;
+
 pub use keys::{Keys, ensure_data_dir};
 pub use secret::{MasterKey, Secret, WebhookSecret};
 
@@ -24,6 +26,7 @@ pub const VARIABLES: &[&str] = &[
     "DATABASE_URL",
     "AMQP_URL",
     "JANGBU_BIND",
+    "JANGBU_METRICS_BIND",
     "JANGBU_PUBLIC_URL",
     "JANGBU_DATA_DIR",
     "JANGBU_JWT_SECRET",
@@ -38,9 +41,11 @@ pub const VARIABLES: &[&str] = &[
     "JANGBU_PARTITIONS",
     "JANGBU_DB_POOL_MAX",
     "JANGBU_READY_LAG_MAX_SECONDS",
+    "JANGBU_SQL_PROJECTIONS",
     "JANGBU_RATE_REQUESTS_PER_MINUTE",
     "JANGBU_RATE_SIGN_INS_PER_MINUTE",
     "JANGBU_RATE_LOOKUPS_PER_MINUTE",
+    "JANGBU_EVENT_STREAMS_MAX",
     "JANGBU_LOG",
 ];
 
@@ -132,6 +137,8 @@ pub struct Config {
     pub amqp_url: Option<Secret>,
     /// `JANGBU_BIND`, where HTTP listens: `127.0.0.1:8080`.
     pub bind: SocketAddr,
+    /// `JANGBU_METRICS_BIND`, where a relay or a worker of its own answers `/livez` and `/metrics`; off by default.
+    pub metrics_bind: Option<SocketAddr>,
     /// `JANGBU_PUBLIC_URL`, how browsers and PortOne reach us, without a slash at its end; made from `bind` by default.
     pub public_url: String,
     /// `JANGBU_DATA_DIR`, for the private PostgreSQL and generated keys: `./.jangbu`. Absent until someone needs it.
@@ -152,8 +159,12 @@ pub struct Config {
     pub db_pool_max: u32,
     /// `JANGBU_READY_LAG_MAX_SECONDS`: `/readyz` fails when a projection is further behind. 30 s.
     pub ready_lag_max: Duration,
+    /// `JANGBU_SQL_PROJECTIONS`: a directory of projections in SQL beside the shipped ones, or `none` of any.
+    pub sql_projections: analysts::Source,
     /// `JANGBU_RATE_*`.
     pub rate_limits: RateLimits,
+    /// `JANGBU_EVENT_STREAMS_MAX`: streams of events (`text/event-stream`) that this process serves at once. 64.
+    pub event_streams_max: u32,
     /// `JANGBU_LOG`: `text` or `json`; what is logged is decided by `RUST_LOG`.
     pub log: LogFormat,
 }
@@ -201,6 +212,7 @@ impl Config {
             database,
             amqp_url,
             bind,
+            metrics_bind: vars.address("JANGBU_METRICS_BIND")?,
             public_url,
             data_dir: vars
                 .get("JANGBU_DATA_DIR")
@@ -213,11 +225,17 @@ impl Config {
             partitions: vars.partitions()?,
             db_pool_max: vars.number("JANGBU_DB_POOL_MAX", 16, 2, 1_000)?,
             ready_lag_max: Duration::from_secs(vars.number("JANGBU_READY_LAG_MAX_SECONDS", 30, 1, 86_400)?.into()),
+            sql_projections: match vars.get("JANGBU_SQL_PROJECTIONS").as_deref() {
+                None => analysts::Source::Shipped,
+                Some("none") => analysts::Source::Nothing,
+                Some(directory) => analysts::Source::Directory(PathBuf::from(directory)),
+            },
             rate_limits: RateLimits {
                 requests_per_minute: vars.rate("JANGBU_RATE_REQUESTS_PER_MINUTE", 1_200)?,
                 sign_ins_per_minute: vars.rate("JANGBU_RATE_SIGN_INS_PER_MINUTE", 10)?,
                 lookups_per_minute: vars.rate("JANGBU_RATE_LOOKUPS_PER_MINUTE", 10)?,
             },
+            event_streams_max: vars.number("JANGBU_EVENT_STREAMS_MAX", 64, 1, 10_000)?,
             log: match vars.get("JANGBU_LOG").as_deref() {
                 None | Some("text") => LogFormat::Text,
                 Some("json") => LogFormat::Json,

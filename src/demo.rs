@@ -186,8 +186,6 @@ async fn start_sandbox(surroundings: &Surroundings, shop: &str, webhook_secret: 
     let mut config = SandboxConfig::new(&secret, &store_id);
     config.webhook_urls = vec![format!("{shop}/webhooks/portone")];
     config.webhook_secrets = vec![webhook_secret.to_owned()];
-    // The shop does not ask for an account to refund to.
-    config.refund_account_required = false;
     // A minute's pause between tries of a webhook is a second here.
     config.retry_time_scale = 60;
     let mut address = SANDBOX;

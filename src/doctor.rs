@@ -6,6 +6,7 @@ mod database;
 mod outside;
 mod setup;
 mod shop;
+mod sql;
 
 use std::fmt;
 

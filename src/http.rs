@@ -8,22 +8,28 @@
 mod admin_orders;
 mod admin_products;
 mod admin_stock;
+mod admin_upkeep;
+mod admin_webhooks;
 pub mod auth;
 mod carts;
 mod checkout;
 mod checks;
 mod context;
+mod events;
+mod explain;
 mod extract;
-mod health;
+pub mod health;
 mod keys;
 mod limits;
 mod lookup;
 mod openapi;
 mod orders;
+mod past;
 mod payments;
 pub mod problem;
 mod products;
 mod progress;
+mod refund_account;
 mod sales;
 mod views;
 mod webhook;
@@ -33,10 +39,9 @@ use std::{net::SocketAddr, ops::Deref, sync::Arc, time::Duration};
 use axum::{
     Router,
     middleware::from_fn_with_state,
-    routing::{get, patch, post},
+    routing::{get, patch, post, put},
     serve::ListenerExt,
 };
-use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +61,7 @@ use crate::{
     node::Node,
     payments::Payments,
     portone::webhook::{SecretError, TOLERANCE, Verifier},
+    readers::{Readers, Reading},
     sealing::Sealer,
     telemetry::Metrics,
 };
@@ -78,7 +84,7 @@ pub struct Parts {
     /// Carries out commands and folds streams.
     pub executor: Executor,
     /// Reads the active builds of the projections.
-    pub query_pool: PgPool,
+    pub readers: Readers,
     /// Opens personal data.
     pub sealer: Sealer,
     /// Checks carts out.
@@ -92,6 +98,8 @@ pub struct Parts {
     tokens: Tokens,
     limits: Limits,
     progress: Progress,
+    reports: past::Reports,
+    streams: events::Streams,
     addresses: IpHasher,
 }
 
@@ -128,7 +136,7 @@ impl App {
             surroundings: log.surroundings().clone(),
             log,
             executor: node.executor.clone(),
-            query_pool: node.query_pool.clone(),
+            readers: node.readers.clone(),
             sealer: node.sealer.clone(),
             checkout: node.checkout.clone(),
             payments: node.payments.clone(),
@@ -137,9 +145,18 @@ impl App {
             tokens: Tokens::new(node.keys.jwt.expose()),
             limits: Limits::new(&node.config.rate_limits),
             progress: Progress::default(),
+            reports: past::Reports::default(),
+            streams: events::Streams::new(node.config.event_streams_max),
             addresses: IpHasher::default(),
             config: node.config.clone(),
         })))
+    }
+}
+
+impl Parts {
+    /// What to query now.
+    pub fn query_pool(&self) -> Arc<Reading> {
+        self.readers.now()
     }
 }
 
@@ -164,6 +181,8 @@ pub fn router(app: App) -> Router {
         .route("/payments/return", get(payments::come_back))
         .route("/payments/{payment_id}", get(payments::one))
         .route("/payments/{payment_id}/complete", post(payments::complete))
+        .route("/payments/{payment_id}/refund-account", put(refund_account::give))
+        .route("/events", get(events::list))
         .nest("/admin", admin());
     Router::new()
         .nest("/api/v1", api)
@@ -192,9 +211,34 @@ fn admin() -> Router<App> {
         .route("/stock/{sku}/adjust", post(admin_stock::adjust))
         .route("/orders", get(admin_orders::list))
         .route("/orders/{order_id}", get(admin_orders::one))
+        .route("/orders/{order_id}/explain", get(explain::one))
         .route("/orders/{order_id}/cancel", post(admin_orders::cancel))
         .route("/orders/{order_id}/refund", post(admin_orders::refund))
+        .route(
+            "/payments/{payment_id}/refund-account",
+            put(refund_account::give_as_admin),
+        )
         .route("/sales", get(sales::report))
+        .route("/parked", get(admin_upkeep::parked))
+        .route("/parked/retry", post(admin_upkeep::retry_parked))
+        .route("/failed-steps", get(admin_upkeep::failed_steps))
+        .route("/failed-steps/retry", post(admin_upkeep::retry_steps))
+        .nest("/webhooks", webhooks())
+}
+
+fn webhooks() -> Router<App> {
+    Router::new()
+        .route("/", get(admin_webhooks::list).post(admin_webhooks::create))
+        .route(
+            "/{webhook_id}",
+            get(admin_webhooks::one)
+                .patch(admin_webhooks::change)
+                .delete(admin_webhooks::delete),
+        )
+        .route("/{webhook_id}/rotate", post(admin_webhooks::rotate))
+        .route("/{webhook_id}/deliveries", get(admin_webhooks::deliveries))
+        .route("/{webhook_id}/rewind", post(admin_webhooks::rewind))
+        .route("/{webhook_id}/retry", post(admin_webhooks::retry))
 }
 
 /// Answers until `shutdown`; then no new connection is taken, and requests that are under way have
@@ -205,11 +249,14 @@ pub async fn serve(app: App, listener: TcpListener, shutdown: CancellationToken)
         if let Err(error) = connection.set_nodelay(true) {
             tracing::debug!(%error, "a connection stays with Nagle's algorithm");
         }
+        events::give_up_on_the_silent(connection);
     });
+    let streams = app.streams.clone();
     let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
     let serving = axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let overtime = async {
         shutdown.cancelled().await;
+        streams.close();
         tokio::time::sleep(LAST_REQUESTS).await;
     };
     tokio::select! {

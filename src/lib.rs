@@ -1,6 +1,8 @@
 //! Jangbu: an event-sourced commerce backend for Korean online shops. This crate is the shell around
 //! the pure parts: HTTP, the executor, the log, fan-out, timers and the command line.
 
+pub mod analysts;
+pub mod as_of;
 pub mod broker;
 pub mod checkout;
 pub mod clock;
@@ -10,6 +12,7 @@ pub mod demo;
 pub mod doctor;
 pub mod embedded;
 pub mod executor;
+pub mod explain;
 pub mod feed;
 mod hex;
 pub mod http;
@@ -18,12 +21,20 @@ pub mod ip_hash;
 pub mod leases;
 pub mod log;
 pub mod node;
+pub mod parking;
 pub mod payments;
 pub mod portone;
 pub mod processes;
+pub mod readers;
+pub mod rebuild;
 pub mod relay;
+pub mod replay;
 pub mod sealing;
+#[cfg(test)]
+mod simulation;
+pub mod standard_webhooks;
 pub mod store;
 pub mod telemetry;
 pub mod timers;
+pub mod webhooks;
 pub mod workers;

@@ -20,15 +20,18 @@ use crate::{
     executor::Executor,
     feed,
     http::App,
-    leases::{self, Keeper},
+    leases::{self, Group, Keeper},
     log::Log,
     payments::{self, Payments, Shop},
     portone::{self, Client, ClientConfig, Rereader, RereaderConfig, webhook::SecretError},
     processes::{self, RunError},
+    readers::Readers,
+    rebuild::watch::Builds,
     relay,
     sealing::Sealer,
     telemetry::Metrics,
     timers::{self, Timers},
+    webhooks::runner as webhooks,
     workers,
 };
 
@@ -57,14 +60,15 @@ pub struct Node {
     /// Checks carts out.
     pub checkout: CheckoutService,
     /// Reads the active builds of the projections.
-    pub query_pool: PgPool,
+    pub readers: Readers,
+    builds: Builds,
     embedded: Option<Embedded>,
 }
 
 /// What a process does beside answering commands.
 #[derive(Clone)]
 pub struct Roles {
-    /// The checkout's runner, timers and reconciliation.
+    /// The checkout's runner, timers, reconciliation and webhooks to others.
     pub processes: bool,
     /// Publishing the log to the broker.
     pub relay: bool,
@@ -122,6 +126,15 @@ pub async fn migrate(pool: &PgPool) -> Result<(), StartError> {
     Ok(())
 }
 
+/// How long a transaction may stand still. Of a process that hangs in one, others would wait for the
+/// locks without end; by then it has lost its leases too.
+fn silence() -> (&'static str, String) {
+    (
+        "idle_in_transaction_session_timeout",
+        leases::TTL.as_millis().to_string(),
+    )
+}
+
 /// A pool of at most `connections`.
 pub async fn pool(options: &PgConnectOptions, connections: u32) -> sqlx::Result<PgPool> {
     PgPoolOptions::new()
@@ -129,7 +142,7 @@ pub async fn pool(options: &PgConnectOptions, connections: u32) -> sqlx::Result<
         .acquire_timeout(Duration::from_secs(10))
         // A ping before every use would double the round trips of every read.
         .test_before_acquire(false)
-        .connect_with(options.clone())
+        .connect_with(options.clone().options([silence()]))
         .await
 }
 
@@ -140,13 +153,20 @@ impl Node {
         let Connected { options, embedded } = connect(&config).await?;
         let main_pool = pool(&options, config.db_pool_max).await?;
         migrate(&main_pool).await?;
-        for projection in jangbu_projections::all() {
-            builds::ensure(&main_pool, projection, partitions(&config), surroundings.now()).await?;
+        for projection in jangbu_projections::built_in() {
+            let build = builds::ensure(&main_pool, projection, partitions(&config), surroundings.now()).await?;
+            if build.partitions != partitions(&config) {
+                tracing::warn!(
+                    build = build.schema_name,
+                    partitions = build.partitions,
+                    "this build has other partitions than JANGBU_PARTITIONS says: it is fed from the log, without \
+                     the broker, until `jangbu rebuild {}` makes one anew",
+                    projection.name
+                );
+            }
         }
-        let search_path = builds::active_search_path(&main_pool).await?;
-        // The driver does not escape spaces in options.
-        let query_options = options.clone().options([("search_path", search_path.replace(' ', ""))]);
-        let query_pool = pool(&query_options, (config.db_pool_max / 2).max(2)).await?;
+        let builds = Builds::start(&options);
+        let readers = Readers::open(&options, (config.db_pool_max / 2).max(2), builds.clone()).await?;
 
         let log = Log::open(options, main_pool, surroundings).await?;
         let executor = Executor::new(log);
@@ -162,7 +182,8 @@ impl Node {
             sealer,
             payments,
             checkout,
-            query_pool,
+            readers,
+            builds,
             embedded,
         })
     }
@@ -178,13 +199,19 @@ impl Node {
             if self.payments.shop().is_some() {
                 tasks.spawn(run_reconciliation(self.payments.clone(), shutdown.clone()));
             }
+            tasks.spawn(webhooks::run(self.webhooks_context(), shutdown.clone()));
         }
         let context = self.feed_context();
         if roles.relay && context.amqp_url.is_some() {
             tasks.spawn(relay::run(context.clone(), shutdown.clone()));
         }
         if !roles.projections.is_empty() {
-            tasks.spawn(workers::run(context, roles.projections, shutdown.clone()));
+            tasks.spawn(workers::run_with(
+                context,
+                roles.projections,
+                self.builds.clone(),
+                shutdown.clone(),
+            ));
         }
         tasks
     }
@@ -207,9 +234,22 @@ impl Node {
         }
     }
 
+    /// What the webhooks' runner needs.
+    pub fn webhooks_context(&self) -> webhooks::Context {
+        let log = self.executor.log();
+        webhooks::Context {
+            db: log.pool().clone(),
+            surroundings: log.surroundings().clone(),
+            sealer: self.sealer.clone(),
+            live: self.config.live,
+            head: log.watch(),
+            lease_ttl: leases::TTL,
+        }
+    }
+
     /// Closes the pools and stops the private database, if this process is the last to use it.
     pub async fn stop(self) {
-        self.query_pool.close().await;
+        self.readers.close().await;
         self.executor.log().pool().close().await;
         if let Some(embedded) = self.embedded
             && let Err(error) = embedded.stop().await
@@ -220,7 +260,7 @@ impl Node {
 }
 
 /// As the tables count them.
-fn partitions(config: &Config) -> i16 {
+pub fn partitions(config: &Config) -> i16 {
     i16::try_from(config.partitions).expect("there are at most 64 partitions")
 }
 
@@ -274,10 +314,10 @@ async fn run_checkout(executor: Executor, shutdown: CancellationToken) {
     let log = executor.log().clone();
     let name = processes::CHECKOUT.to_owned();
     let keeper = Keeper::start(
-        log.pool().clone(),
+        log.pool(),
         log.surroundings().ids.uuid(),
         leases::TTL,
-        [name.clone()],
+        [Group::one(name.clone())],
     );
     let mut lease = keeper.lease(&name).expect("the keeper was started with this lease");
     let mut head = log.watch();
@@ -363,7 +403,7 @@ async fn run_reconciliation(payments: Payments, shutdown: CancellationToken) {
     let log = payments.executor().log().clone();
     let name = RECONCILER.to_owned();
     let holder = log.surroundings().ids.uuid();
-    let keeper = Keeper::start(log.pool().clone(), holder, leases::TTL, [name.clone()]);
+    let keeper = Keeper::start(log.pool(), holder, leases::TTL, [Group::one(name.clone())]);
     let mut lease = keeper.lease(&name).expect("the keeper was started with this lease");
     loop {
         tokio::select! {

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use jangbu::{
     clock::Surroundings,
     config::Config,
-    http,
+    http::{self, health},
     log::Log,
     node::{Node, Roles},
     telemetry::Metrics,
@@ -87,10 +87,30 @@ pub async fn project(config: Config, projections: Vec<&'static Registered>) -> a
 }
 
 async fn host(config: Config, roles: Roles) -> anyhow::Result<()> {
+    let metrics = Metrics::install()?;
     let stop = stop_signal();
+    // Bound first: a taken port should not cost a migration.
+    let listener = match config.metrics_bind {
+        None => None,
+        Some(address) => Some(
+            TcpListener::bind(address)
+                .await
+                .with_context(|| format!("JANGBU_METRICS_BIND {address} cannot be bound"))?,
+        ),
+    };
+    let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let node = Node::start(config, Surroundings::system()).await?;
     let mut tasks = node.spawn(roles, &stop);
-    tracing::info!("running");
+    tasks.spawn(metrics.clone().keep_folded(stop.clone()));
+    if let Some(listener) = listener {
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            if let Err(error) = health::watch(metrics, listener, stop).await {
+                tracing::error!(%error, "nobody can see how this process is");
+            }
+        });
+    }
+    tracing::info!(metrics.address = address.map(tracing::field::display), "running");
     let log = node.executor.log().clone();
     let watched = watch(&mut tasks, &log, &stop).await;
     wait(&mut tasks).await;
@@ -134,7 +154,6 @@ pub async fn sandbox(config: &Config, args: SandboxArgs) -> anyhow::Result<()> {
         .iter()
         .map(|secret| secret.expose().to_owned())
         .collect();
-    sandbox.refund_account_required = args.refund_account_required;
     sandbox.retry_time_scale = args.retry_time_scale;
     if !args.bind.ip().is_loopback() {
         tracing::warn!("anybody who reaches this address can play bank: the control surface has no credentials");

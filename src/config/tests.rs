@@ -96,6 +96,8 @@ fn a_senseless_value_is_one_line_that_names_the_variable_and_hides_the_value() {
         ("JANGBU_DB_POOL_MAX", "1"),
         ("JANGBU_READY_LAG_MAX_SECONDS", "-1"),
         ("JANGBU_RATE_REQUESTS_PER_MINUTE", "many"),
+        ("JANGBU_METRICS_BIND", "9100"),
+        ("JANGBU_METRICS_BIND", "localhost:9100"),
         ("JANGBU_LOG", "xml"),
     ];
     for (variable, value) in cases {

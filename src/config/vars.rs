@@ -1,6 +1,6 @@
 //! Reads one variable at a time, as the type it should be.
 
-use std::str::FromStr;
+use std::{net::SocketAddr, str::FromStr};
 
 use reqwest::Url;
 
@@ -32,6 +32,15 @@ impl<'a> Vars<'a> {
                 .parse()
                 .map_err(|_| ConfigError::new(name, format!("must be {expected}, such as in .env.example")))
         })
+    }
+
+    pub fn address(&self, name: &str) -> Result<Option<SocketAddr>, ConfigError> {
+        let parse = |value: String| {
+            value
+                .parse()
+                .map_err(|_| ConfigError::new(name, "must be an address with a port, such as 127.0.0.1:9100"))
+        };
+        self.get(name).map(parse).transpose()
     }
 
     pub fn boolean(&self, name: &str) -> Result<bool, ConfigError> {

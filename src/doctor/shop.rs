@@ -6,8 +6,8 @@ use jangbu_events::Timestamp;
 use jangbu_projections::builds;
 use sqlx::PgPool;
 
-use super::{Finding, database::unreadable, setup};
-use crate::{config::Config, processes::CHECKOUT, sealing::Sealer};
+use super::{Finding, database::unreadable, setup, sql};
+use crate::{config::Config, processes::CHECKOUT, sealing::Sealer, timers::WAITS_FOR_ACCOUNT};
 
 /// A timer is taken within a second where anybody runs them.
 const OVERDUE: TimeDelta = TimeDelta::minutes(1);
@@ -26,11 +26,15 @@ pub(super) async fn examine(config: &Config, db: &PgPool, now: Timestamp) -> Vec
     }
     for (about, found) in [
         ("timers", timers(db, now).await),
+        ("refunds", refunds(db).await),
         ("holds", holds(db).await),
         ("failures", failures(db).await),
+        ("parked", parked(db).await),
+        ("webhooks", webhooks(db).await),
     ] {
         findings.push(found.unwrap_or_else(|error| unreadable(about, &error)));
     }
+    findings.extend(sql::examine(&config.sql_projections, db).await);
     findings.push(personal_data(config, db).await);
     findings
 }
@@ -45,7 +49,7 @@ async fn log(db: &PgPool) -> sqlx::Result<Finding> {
 
 /// Everybody who follows the log, with how far.
 async fn readers(config: &Config, db: &PgPool, now: Timestamp) -> sqlx::Result<Vec<Finding>> {
-    let names: Vec<&str> = jangbu_projections::all()
+    let names: Vec<&str> = jangbu_projections::built_in()
         .iter()
         .map(|projection| projection.name)
         .collect();
@@ -107,11 +111,12 @@ async fn timers(db: &PgPool, now: Timestamp) -> sqlx::Result<Finding> {
     let row = sqlx::query!(
         r#"select count(*) as "all!",
             count(*) filter (where due_at < $1) as "overdue!",
-            count(*) filter (where last_error is not null and kind <> 'hold_backstop') as "failing!",
+            count(*) filter (where last_error <> $2 and kind <> 'hold_backstop') as "failing!",
             (array_agg(kind || ': ' || last_error order by attempts desc)
-                filter (where last_error is not null and kind <> 'hold_backstop'))[1] as worst
+                filter (where last_error <> $2 and kind <> 'hold_backstop'))[1] as worst
         from timers"#,
         now - OVERDUE,
+        WAITS_FOR_ACCOUNT,
     )
     .fetch_one(db)
     .await?;
@@ -134,6 +139,31 @@ async fn timers(db: &PgPool, now: Timestamp) -> sqlx::Result<Finding> {
         )
     } else {
         Finding::ok("timers", format!("{} are set, none is overdue", row.all))
+    })
+}
+
+/// Money that came by bank transfer goes back to an account, and somebody has to say which.
+async fn refunds(db: &PgPool) -> sqlx::Result<Finding> {
+    let waiting = sqlx::query!(
+        r#"select count(*) as "count!", min(payload ->> 'payment_id') as example
+        from timers
+        where kind = 'refund' and last_error = $1"#,
+        WAITS_FOR_ACCOUNT,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(if waiting.count == 0 {
+        Finding::ok("refunds", "none waits for an account to go to")
+    } else {
+        Finding::warn(
+            "refunds",
+            format!(
+                "{} wait for an account of the buyer's to go to, such as that of {}",
+                waiting.count,
+                waiting.example.unwrap_or_default()
+            ),
+            "ask the buyer, and say it with PUT /api/v1/admin/payments/{payment_id}/refund-account",
+        )
     })
 }
 
@@ -179,7 +209,65 @@ async fn failures(db: &PgPool) -> sqlx::Result<Finding> {
                 row.count,
                 row.latest.unwrap_or_default()
             ),
-            "repair what it says, then delete the row from process_failures",
+            "repair what it says, then run `jangbu processes retry --all`",
+        )
+    })
+}
+
+/// What projections leave out, and where one of them stands still.
+/// Programs of others that are told what happens.
+async fn webhooks(db: &PgPool) -> sqlx::Result<Finding> {
+    let about = "webhooks";
+    let row = sqlx::query!(
+        r#"select (select count(*) from webhook_endpoints where enabled) as "served!",
+            (select count(*) from webhook_endpoints where gone_at is not null) as "gone!",
+            (select count(*) from webhook_held where parked) as "parked!""#
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(if row.parked > 0 {
+        Finding::warn(
+            about,
+            format!(
+                "{} aggregates were given up for endpoints that did not take them",
+                row.parked
+            ),
+            "`jangbu webhooks list` says whose; once it is mended, `jangbu webhooks retry`",
+        )
+    } else if row.gone > 0 {
+        Finding::warn(
+            about,
+            format!("{} endpoints want nothing more (410), and are disabled", row.gone),
+            "enable them again, or delete them: /api/v1/admin/webhooks",
+        )
+    } else {
+        Finding::ok(about, format!("{} endpoints are told what happens", row.served))
+    })
+}
+
+async fn parked(db: &PgPool) -> sqlx::Result<Finding> {
+    let about = "parked";
+    let troubles = builds::parking::troubles(db).await?;
+    let stopped = troubles
+        .iter()
+        .find_map(|(name, trouble)| Some((name, trouble.stopped.as_ref()?)));
+    if let Some((name, reason)) = stopped {
+        return Ok(Finding::wrong(
+            about,
+            format!("{name} stands still: {reason}"),
+            "an unknown event was written by a newer version: start that one; a projection in SQL wants its file \
+             repaired and its version raised; it goes on by itself",
+        ));
+    }
+    let parked: i64 = troubles.values().map(|trouble| trouble.parked).sum();
+    Ok(if parked == 0 {
+        Finding::ok(about, "every projection takes every event")
+    } else {
+        let names: Vec<&str> = troubles.keys().map(String::as_str).collect();
+        Finding::wrong(
+            about,
+            format!("{parked} aggregates are missing from {}", names.join(", ")),
+            "`jangbu parked list` says why; once it is repaired, `jangbu parked retry --all`",
         )
     })
 }

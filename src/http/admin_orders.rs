@@ -19,11 +19,14 @@ use super::{
     extract::{Path, Query},
     keys::{Command, json_body},
     orders::{self, Reader, Whole},
+    past::{self, Dated, PastQuery},
     problem::{Code, FieldError, Problem, Text},
     products::limit,
     progress::MinPosition,
+    refund_account::{self, RefundAccountInput},
     views::{Answer, List, OrderListItem, OrderView, OrdererView, PageView, Won},
 };
+use crate::as_of::AsOf;
 
 /// Which orders to list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -44,6 +47,10 @@ pub struct ListQuery {
     limit: Option<u32>,
     /// `page.next` of the page before.
     after: Option<String>,
+    /// As it was then: a time (`2026-08-01T00:00:00+09:00`), the end of a day in Korea (`2026-07-31`), or a
+    /// position of the log. Then `after` needs the position that the first page came to.
+    #[param(value_type = Option<String>)]
+    as_of: Option<AsOf>,
 }
 
 /// Why the shop calls an order off or gives money back.
@@ -58,17 +65,20 @@ pub enum Reason {
 }
 
 /// Calls an order off.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"reason": "operator"}))]
 pub struct CancelOrder {
     /// `operator` by default.
     #[serde(default)]
     reason: Reason,
+    /// Where the money goes to. Needed where it came by bank transfer; passed over, and not kept,
+    /// where it goes back the way it came.
+    refund_account: Option<RefundAccountInput>,
 }
 
 /// Gives some money back.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"amount": {"amount": 10_000, "currency": "KRW"}, "reason": "customer"}))]
 pub struct RefundOrder {
@@ -77,6 +87,8 @@ pub struct RefundOrder {
     /// `operator` by default.
     #[serde(default)]
     reason: Reason,
+    /// Where it goes to, as with `cancel`.
+    refund_account: Option<RefundAccountInput>,
 }
 
 json_body!(key required: CancelOrder, RefundOrder);
@@ -99,17 +111,18 @@ impl From<Reason> for RefundReason {
     }
 }
 
-/// The shop's orders, newest first, with masked names.
+/// The shop's orders, newest first, with masked names, as they are or as they were at a moment of the past.
 #[utoipa::path(get, path = "/api/v1/admin/orders", tag = "admin", security(("admin" = [])),
     params(ListQuery, ("Jangbu-Min-Position" = Option<i64>, Header)),
-    responses((status = 200, body = List<OrderListItem>), (status = 422, description = "validation_failed"),
+    responses((status = 200, body = Dated<List<OrderListItem>>),
+        (status = 422, description = "validation_failed, log_too_long"), (status = 503, description = "busy"),
         (status = 504, description = "projection_behind")))]
 pub async fn list(
     State(app): State<App>,
     _: Admin,
     min: MinPosition,
     Query(query): Query<ListQuery>,
-) -> Result<Answer<List<OrderListItem>>, Problem> {
+) -> Result<Answer<Dated<List<OrderListItem>>>, Problem> {
     let limit = limit(query.limit, 50, 1_000)?;
     let status = match query.status.as_deref().map(str::parse::<OrderStatus>) {
         Some(Err(error)) => {
@@ -121,14 +134,23 @@ pub async fn list(
     };
     let days = (query.from.is_some() || query.to.is_some())
         .then(|| DayRange::new(query.from.unwrap_or(NaiveDate::MIN), query.to.unwrap_or(NaiveDate::MAX)));
-    let position = app.progress.of(&app, "order_history", min).await?;
+    let moment = past::moment(&app, query.as_of).await?;
     let filter = OrderFilter {
         status,
         days,
         order_number: query.number.as_deref().map(without_null),
         external_customer: query.external_customer.as_deref().map(without_null),
     };
-    let page = order_history::admin_list(&app.query_pool, filter, query.after.as_deref(), limit).await?;
+    let after = query.after.as_deref();
+    let (position, page) = if let Some(moment) = moment {
+        let mut tables = app.reports.tables(&app, "order_history", moment).await?;
+        let page = order_history::admin_list(tables.connection(), filter, after, limit).await?;
+        (moment.position, page)
+    } else {
+        let position = app.progress.of(&app, "order_history", min).await?;
+        let page = order_history::admin_list(app.query_pool().pool(), filter, after, limit).await?;
+        (position, page)
+    };
     let orderers = orderers(&app, &page.rows).await?;
     let data = page.rows.into_iter().zip(orderers);
     let list = List {
@@ -138,7 +160,7 @@ pub async fn list(
             next: page.next,
         },
     };
-    Ok(Answer::ok(list).at(position))
+    Ok(Answer::ok(Dated::new(list, moment)).at(position))
 }
 
 /// PostgreSQL takes no U+0000 in a text, and nothing is called so.
@@ -172,24 +194,28 @@ async fn orderers(app: &App, rows: &[OrderRow]) -> Result<Vec<Option<OrdererView
         .collect()
 }
 
-/// One order as it is now, with its personal data in clear.
+/// One order as it is now, or was at a moment of the past, with its personal data in clear.
 #[utoipa::path(get, path = "/api/v1/admin/orders/{order_id}", tag = "admin", security(("admin" = [])),
-    params(("order_id" = String, Path, description = "`ord_…`")),
-    responses((status = 200, body = OrderView), (status = 404, description = "order_not_found")))]
+    params(("order_id" = String, Path, description = "`ord_…`"), PastQuery),
+    responses((status = 200, body = Dated<OrderView>), (status = 404, description = "order_not_found"),
+        (status = 422, description = "validation_failed")))]
 pub async fn one(
     State(app): State<App>,
     context: RequestContext,
     admin: Admin,
     Path(id): Path<OrderId>,
-) -> Result<Answer<OrderView>, Problem> {
-    let whole = Whole::load(&app, id).await?;
+    Query(query): Query<PastQuery>,
+) -> Result<Answer<Dated<OrderView>>, Problem> {
+    let moment = past::moment(&app, query.as_of).await?;
+    let whole = Whole::load_as_of(&app, id, moment).await?;
     let view = whole.view(&app, Reader::Entitled).await?;
     opened(&context, &admin, id, "read");
-    Ok(Answer::ok(view).at(whole.position()))
+    let position = moment.map_or(whole.position(), |moment| moment.position);
+    Ok(Answer::ok(Dated::new(view, moment)).at(position))
 }
 
 /// Who saw whose personal data, and why (KOREA S1).
-fn opened(context: &RequestContext, admin: &Admin, id: OrderId, purpose: &'static str) {
+pub fn opened(context: &RequestContext, admin: &Admin, id: OrderId, purpose: &'static str) {
     tracing::info!(
         target: "jangbu::audit",
         { request.id = context.id(), actor.id = admin.0, order.id = %id, purpose },
@@ -205,7 +231,8 @@ fn opened(context: &RequestContext, admin: &Admin, id: OrderId, purpose: &'stati
     request_body = CancelOrder,
     responses((status = 200, body = OrderView), (status = 400, description = "idempotency_key_required"),
         (status = 404, description = "order_not_found"),
-        (status = 409, description = "order_ended, order_imported, refund_in_progress")))]
+        (status = 409, description = "order_ended, order_imported, refund_in_progress"),
+        (status = 422, description = "refund_account_required, validation_failed")))]
 pub async fn cancel(
     State(app): State<App>,
     context: RequestContext,
@@ -214,8 +241,9 @@ pub async fn cancel(
     command: Command<CancelOrder>,
 ) -> Result<Answer<OrderView>, Problem> {
     let whole = existing(&app, id).await?;
+    let account = refund_account::sealed_if_given(&app, whole.order(), command.body.refund_account.as_ref()).await?;
     let reason = command.body.reason;
-    let answer = orders::call_off(&app, whole, reason.into(), reason.into(), &command).await?;
+    let answer = orders::call_off(&app, whole, (reason.into(), reason.into()), account, &command).await?;
     opened(&context, &admin, id, "cancel");
     Ok(answer)
 }
@@ -228,7 +256,7 @@ pub async fn cancel(
     responses((status = 200, body = OrderView), (status = 400, description = "idempotency_key_required"),
         (status = 404, description = "order_not_found"),
         (status = 409, description = "payment_not_paid, refund_exceeds_rest, refund_in_progress, order_imported"),
-        (status = 422, description = "validation_failed")))]
+        (status = 422, description = "refund_account_required, validation_failed")))]
 pub async fn refund(
     State(app): State<App>,
     context: RequestContext,
@@ -244,8 +272,9 @@ pub async fn refund(
     if matches!(whole.order(), Order::Imported(_)) {
         return Err(Code::OrderImported.into());
     }
+    let account = refund_account::sealed_if_given(&app, whole.order(), command.body.refund_account.as_ref()).await?;
     let reason = command.body.reason.into();
-    let answer = orders::refund(&app, whole, Some(amount), reason, &command).await?;
+    let answer = orders::refund(&app, whole, Some(amount), reason, account, &command).await?;
     opened(&context, &admin, id, "refund");
     Ok(answer)
 }

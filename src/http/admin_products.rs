@@ -15,12 +15,16 @@ use super::{
     checks::Checks,
     extract::{Path, Query, escaped},
     keys::{Command, json_body, required_version},
+    past::{self, Dated, PastQuery},
     problem::{Code, Problem, Text},
     products::{IdOrSku, limit},
     progress::MinPosition,
     views::{AdminProductView, Answer, List, Won},
 };
-use crate::executor::{Committed, Loaded};
+use crate::{
+    as_of::{AsOf, Moment},
+    executor::{Committed, Loaded},
+};
 
 /// The longest name, category and attribute, in characters.
 const NAME_MAX: usize = 200;
@@ -89,6 +93,10 @@ pub struct ListQuery {
     limit: Option<u32>,
     /// `page.next` of the page before.
     after: Option<String>,
+    /// As it was then: a time (`2026-08-01T00:00:00+09:00`), the end of a day in Korea (`2026-07-31`), or a
+    /// position of the log. Then `after` needs the position that the first page came to.
+    #[param(value_type = Option<String>)]
+    as_of: Option<AsOf>,
 }
 
 /// Brings a product into the range. The same facts again change nothing.
@@ -157,18 +165,20 @@ impl NewProduct {
     }
 }
 
-/// The shop's products, by sku.
+/// The shop's products, by sku, as they are or as they were at a moment of the past.
 #[utoipa::path(get, path = "/api/v1/admin/products", tag = "admin", security(("admin" = [])),
     params(ListQuery, ("Jangbu-Min-Position" = Option<i64>, Header)),
-    responses((status = 200, body = List<AdminProductView>), (status = 504, description = "projection_behind")))]
+    responses((status = 200, body = Dated<List<AdminProductView>>),
+        (status = 422, description = "validation_failed, log_too_long"), (status = 503, description = "busy"),
+        (status = 504, description = "projection_behind")))]
 pub async fn list(
     State(app): State<App>,
     _: Admin,
     min: MinPosition,
     Query(query): Query<ListQuery>,
-) -> Result<Answer<List<AdminProductView>>, Problem> {
+) -> Result<Answer<Dated<List<AdminProductView>>>, Problem> {
     let limit = limit(query.limit, 50, 1_000)?;
-    let position = app.progress.of(&app, "catalog", min).await?;
+    let moment = past::moment(&app, query.as_of).await?;
     let wanted = Wanted {
         category: query.category.as_deref(),
         q: query.q.as_deref(),
@@ -179,23 +189,41 @@ pub async fn list(
         ProductStatus::Hidden => catalog::ProductStatus::Hidden,
         ProductStatus::Archived => catalog::ProductStatus::Archived,
     });
-    let page = catalog::admin_list(&app.query_pool, status, wanted, query.after.as_deref(), limit).await?;
-    Ok(Answer::ok(List::of(page, AdminProductView::from)).at(position))
+    let after = query.after.as_deref();
+    let (position, page) = if let Some(moment) = moment {
+        let mut tables = app.reports.tables(&app, "catalog", moment).await?;
+        let page = catalog::admin_list(tables.connection(), status, wanted, after, limit).await?;
+        (moment.position, page)
+    } else {
+        let position = app.progress.of(&app, "catalog", min).await?;
+        let page = catalog::admin_list(app.query_pool().pool(), status, wanted, after, limit).await?;
+        (position, page)
+    };
+    let list = List::of(page, AdminProductView::from);
+    Ok(Answer::ok(Dated::new(list, moment)).at(position))
 }
 
-/// One product as it is now, with its version as `ETag`.
+/// One product as it is now, with its version as `ETag`, or as it was at a moment of the past.
 #[utoipa::path(get, path = "/api/v1/admin/products/{id_or_sku}", tag = "admin", security(("admin" = [])),
-    params(("id_or_sku" = String, Path)),
-    responses((status = 200, body = AdminProductView), (status = 404, description = "product_not_found")))]
+    params(("id_or_sku" = String, Path), PastQuery),
+    responses((status = 200, body = Dated<AdminProductView>), (status = 404, description = "product_not_found"),
+        (status = 422, description = "validation_failed")))]
 pub async fn one(
     State(app): State<App>,
     _: Admin,
     Path(which): Path<IdOrSku>,
-) -> Result<Answer<AdminProductView>, Problem> {
-    let (id, product) = find(&app, &which).await?;
+    Query(query): Query<PastQuery>,
+) -> Result<Answer<Dated<AdminProductView>>, Problem> {
+    let moment = past::moment(&app, query.as_of).await?;
+    let (id, product) = find(&app, &which, moment).await?;
     let view = AdminProductView::of(id, &product.state, product.sequence);
     let view = view.ok_or_else(|| Problem::new(Code::ProductNotFound))?;
-    Ok(Answer::ok(view).at(product.position).version(product.sequence))
+    let answer = Answer::ok(Dated::new(view, moment));
+    Ok(match moment {
+        // No edit can be made on a version of the past.
+        Some(moment) => answer.at(moment.position),
+        None => answer.at(product.position).version(product.sequence),
+    })
 }
 
 /// Renames, reprices, shows, hides or archives a product.
@@ -220,7 +248,7 @@ pub async fn revise(
         .as_deref()
         .map(|name| checks.line("/name", name, NAME_MAX));
     checks.done()?;
-    let (id, _) = find(&app, &which).await?;
+    let (id, _) = find(&app, &which, None).await?;
     let revision = ProductCommand::Revise {
         name: name.flatten(),
         price: command.body.price.map(Won::money),
@@ -238,11 +266,10 @@ fn answer(id: ProductId, committed: &Committed<Product>) -> Result<Answer<AdminP
     Ok(Answer::ok(view).at(committed.position).version(committed.sequence))
 }
 
-/// A registered product by its id or its sku.
-async fn find(app: &App, which: &IdOrSku) -> Result<(ProductId, Loaded<Product>), Problem> {
-    let by_sku = which.sku().map(|sku| ProductId::of(StoreId::DEFAULT, &sku));
-    for id in which.id().into_iter().chain(by_sku) {
-        let product = app.executor.load::<Product>(id).await?;
+/// A product by its id or its sku, if it is registered now or was then.
+async fn find(app: &App, which: &IdOrSku, moment: Option<Moment>) -> Result<(ProductId, Loaded<Product>), Problem> {
+    for id in which.ids() {
+        let product = past::load::<Product>(app, id, moment).await?;
         if !matches!(*product.state, Product::NotRegistered) {
             return Ok((id, product));
         }
@@ -252,8 +279,13 @@ async fn find(app: &App, which: &IdOrSku) -> Result<(ProductId, Loaded<Product>)
 
 /// The id of a registered product.
 pub async fn require_product(app: &App, sku: &Sku) -> Result<ProductId, Problem> {
+    require_product_as_of(app, sku, None).await
+}
+
+/// The id of a product that is registered now, or was then.
+pub async fn require_product_as_of(app: &App, sku: &Sku, moment: Option<Moment>) -> Result<ProductId, Problem> {
     let id = ProductId::of(StoreId::DEFAULT, sku);
-    let product = app.executor.load::<Product>(id).await?;
+    let product = past::load::<Product>(app, id, moment).await?;
     if matches!(*product.state, Product::NotRegistered) {
         return Err(Code::ProductNotFound.into());
     }

@@ -9,17 +9,18 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     App,
-    admin_products::require_product,
+    admin_products::{require_product, require_product_as_of},
     auth::Admin,
     checks::Checks,
     extract::{Path, Query},
     keys::{Command, json_body},
+    past::{self, Dated, PastQuery},
     problem::{Problem, Text},
     products::limit,
     progress::MinPosition,
     views::{Answer, List, StockLevelView},
 };
-use crate::executor::Committed;
+use crate::{as_of::AsOf, executor::Committed};
 
 /// Goods arrived.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
@@ -56,34 +57,62 @@ pub struct ListQuery {
     limit: Option<u32>,
     /// `page.next` of the page before.
     after: Option<String>,
+    /// As it was then: a time (`2026-08-01T00:00:00+09:00`), the end of a day in Korea (`2026-07-31`), or a
+    /// position of the log. Then `after` needs the position that the first page came to.
+    #[param(value_type = Option<String>)]
+    as_of: Option<AsOf>,
 }
 
-/// What is there of every sku.
+/// What is there of every sku, or was at a moment of the past.
 #[utoipa::path(get, path = "/api/v1/admin/stock", tag = "admin", security(("admin" = [])),
     params(ListQuery, ("Jangbu-Min-Position" = Option<i64>, Header)),
-    responses((status = 200, body = List<StockLevelView>), (status = 504, description = "projection_behind")))]
+    responses((status = 200, body = Dated<List<StockLevelView>>),
+        (status = 422, description = "validation_failed, log_too_long"), (status = 503, description = "busy"),
+        (status = 504, description = "projection_behind")))]
 pub async fn list(
     State(app): State<App>,
     _: Admin,
     min: MinPosition,
     Query(query): Query<ListQuery>,
-) -> Result<Answer<List<StockLevelView>>, Problem> {
+) -> Result<Answer<Dated<List<StockLevelView>>>, Problem> {
     let limit = limit(query.limit, 50, 1_000)?;
-    let position = app.progress.of(&app, "stock_levels", min).await?;
-    let after = query.after.as_deref();
-    let page = stock_levels::list(&app.query_pool, query.available_at_most, after, limit).await?;
-    Ok(Answer::ok(List::of(page, StockLevelView::from)).at(position))
+    let moment = past::moment(&app, query.as_of).await?;
+    let (most, after) = (query.available_at_most, query.after.as_deref());
+    let (position, page) = if let Some(moment) = moment {
+        let mut tables = app.reports.tables(&app, "stock_levels", moment).await?;
+        let page = stock_levels::list(tables.connection(), most, after, limit).await?;
+        (moment.position, page)
+    } else {
+        let position = app.progress.of(&app, "stock_levels", min).await?;
+        (
+            position,
+            stock_levels::list(app.query_pool().pool(), most, after, limit).await?,
+        )
+    };
+    let list = List::of(page, StockLevelView::from);
+    Ok(Answer::ok(Dated::new(list, moment)).at(position))
 }
 
-/// What is there of one sku now.
+/// What is there of one sku now, or was at a moment of the past.
 #[utoipa::path(get, path = "/api/v1/admin/stock/{sku}", tag = "admin", security(("admin" = [])),
-    params(("sku" = String, Path)),
-    responses((status = 200, body = StockLevelView), (status = 404, description = "product_not_found")))]
-pub async fn one(State(app): State<App>, _: Admin, Path(sku): Path<Sku>) -> Result<Answer<StockLevelView>, Problem> {
-    let product = require_product(&app, &sku).await?;
-    let stock = app.executor.load::<StockItem>(product.stock_item()).await?;
+    params(("sku" = String, Path), PastQuery),
+    responses((status = 200, body = Dated<StockLevelView>), (status = 404, description = "product_not_found"),
+        (status = 422, description = "validation_failed")))]
+pub async fn one(
+    State(app): State<App>,
+    _: Admin,
+    Path(sku): Path<Sku>,
+    Query(query): Query<PastQuery>,
+) -> Result<Answer<Dated<StockLevelView>>, Problem> {
+    let moment = past::moment(&app, query.as_of).await?;
+    let product = require_product_as_of(&app, &sku, moment).await?;
+    let stock = past::load::<StockItem>(&app, product.stock_item(), moment).await?;
     let view = StockLevelView::of(&sku, product, &stock.state, stock.sequence);
-    Ok(Answer::ok(view).at(stock.position).version(stock.sequence))
+    let answer = Answer::ok(Dated::new(view, moment));
+    Ok(match moment {
+        Some(moment) => answer.at(moment.position),
+        None => answer.at(stock.position).version(stock.sequence),
+    })
 }
 
 /// Takes in goods that arrived.

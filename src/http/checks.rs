@@ -100,6 +100,8 @@ impl From<PersonalError> for Reason {
             ),
             PersonalError::Email => ("email_invalid", "이메일 주소 형식이 아닙니다."),
             PersonalError::ResidentNumber => ("resident_number", "주민등록번호는 입력할 수 없습니다."),
+            PersonalError::Account => ("account_invalid", "계좌번호는 숫자 6~20자리입니다."),
+            PersonalError::Bank => ("bank_unknown", "PortOne의 은행 코드여야 합니다(예: SHINHAN)."),
             PersonalError::Text(text) => return text.clone().into(),
         };
         Self(code, Text::new(error.to_string(), korean))

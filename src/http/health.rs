@@ -1,13 +1,17 @@
 //! For whoever runs the process: is it alive, may it be sent requests, what has it counted.
 
 use axum::{
+    Router,
     extract::State,
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
+    routing::get,
 };
 use chrono::TimeDelta;
-use jangbu_projections::builds;
+use jangbu_projections::builds::{self, parking};
 use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use super::{
@@ -15,6 +19,7 @@ use super::{
     problem::{Code, Problem},
     views::Answer,
 };
+use crate::telemetry::Metrics;
 
 /// The process is alive.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,6 +48,12 @@ pub struct Progress {
     position: i64,
     /// How long the first event that it has not seen has been waiting.
     lag_seconds: i64,
+    /// Aggregates that it leaves out, since it cannot take them: everything else goes on, so the process
+    /// is ready. `jangbu parked list` has them.
+    parked: i64,
+    /// Why a part of it cannot go on, such as an event that this version does not know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped: Option<String>,
 }
 
 /// Answers as long as the process does.
@@ -58,9 +69,12 @@ pub async fn live() -> Answer<Live> {
 pub async fn ready(State(app): State<App>) -> Result<Answer<Ready>, Problem> {
     let not_ready = |why: &dyn std::fmt::Display| Problem::new(Code::NotReady).because(why);
     let head = app.log.head().await.map_err(|error| not_ready(&error))?;
-    let names: Vec<&'static str> = jangbu_projections::all().iter().map(|one| one.name).collect();
+    let names: Vec<&'static str> = jangbu_projections::built_in().iter().map(|one| one.name).collect();
     let positions = builds::positions(app.log.pool(), &names).await;
     let positions = positions.map_err(|error| not_ready(&error))?;
+    let mut troubles = parking::troubles(app.log.pool())
+        .await
+        .map_err(|error| not_ready(&error))?;
     let now = app.surroundings.now();
     let limit = TimeDelta::from_std(app.config.ready_lag_max).unwrap_or(TimeDelta::MAX);
     let mut projections = Vec::with_capacity(names.len());
@@ -78,10 +92,13 @@ pub async fn ready(State(app): State<App>) -> Result<Answer<Ready>, Problem> {
         };
         let lag = first_unseen.map_or(TimeDelta::zero(), |event| now - event.recorded_at);
         behind |= lag > limit;
+        let trouble = troubles.remove(name).unwrap_or_default();
         projections.push(Progress {
             name,
             position,
             lag_seconds: lag.num_seconds().max(0),
+            parked: trouble.parked,
+            stopped: trouble.stopped,
         });
     }
     if behind {
@@ -99,11 +116,24 @@ pub async fn ready(State(app): State<App>) -> Result<Answer<Ready>, Problem> {
 /// In the text format of Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String)))]
 pub async fn metrics(State(app): State<App>) -> Response {
-    let text = app
-        .metrics
-        .as_ref()
-        .map(crate::telemetry::Metrics::render)
-        .unwrap_or_default();
+    let text = app.metrics.as_ref().map(Metrics::render).unwrap_or_default();
+    in_text_format(text)
+}
+
+/// The same and `/livez`, of a process that answers nothing else; until `shutdown`.
+pub async fn watch(metrics: Metrics, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/livez", get(live))
+        .route("/metrics", get(async move || in_text_format(metrics.render())));
+    let serving = axum::serve(listener, router);
+    // Nobody is hurt by an answer that is cut off.
+    tokio::select! {
+        served = serving.into_future() => served,
+        () = shutdown.cancelled() => Ok(()),
+    }
+}
+
+fn in_text_format(text: String) -> Response {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }

@@ -73,18 +73,6 @@ impl Body for Nothing {
     }
 }
 
-/// As [`Nothing`], where money moves.
-#[derive(Debug, Clone, Copy)]
-pub struct NothingWithKey;
-
-impl Body for NothingWithKey {
-    const KEY_REQUIRED: bool = true;
-
-    fn read(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Problem> {
-        Nothing::read(headers, bytes).map(|_| Self)
-    }
-}
-
 /// A request that changes something.
 #[derive(Debug)]
 pub struct Command<B> {

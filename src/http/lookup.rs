@@ -21,6 +21,7 @@ use super::{
     problem::{Code, Problem},
     views::{Answer, LookedUpOrderView},
 };
+use crate::checkout::read_order_number;
 
 /// No answer comes sooner, so that what the database happens to have in memory does not show.
 const ANSWER_AFTER: Duration = Duration::from_millis(60);
@@ -67,7 +68,7 @@ pub async fn look_up(
     let mut checks = Checks::default();
     let phone = checks.parse("/phone", &body.phone);
     let phone = checks.finish(phone)?;
-    let number = normalised(&body.number);
+    let number = read_order_number(&body.number);
     app.limits.lookup(context.address(), &number, app.surroundings.now())?;
     let found = find(&app, &number, &phone).await;
     tokio::time::sleep_until(answer_at).await;
@@ -94,33 +95,4 @@ async fn find(app: &App, number: &str, phone: &Phone) -> Result<Option<Whole>, P
         return Ok(None);
     }
     Whole::with_payment(app, id, order).await.map(Some)
-}
-
-/// As order numbers are written: Crockford's base 32 has no O, I and L, and reads them as digits. At
-/// most as long as a number is, since it is kept to count guesses.
-fn normalised(number: &str) -> String {
-    number
-        .trim()
-        .chars()
-        .take(32)
-        .map(|c| match c.to_ascii_uppercase() {
-            'O' => '0',
-            'I' | 'L' => '1',
-            '\0' => ' ',
-            other => other,
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_number_is_read_as_people_spell_it() {
-        assert_eq!(normalised(" 260302-7k3m9qxo "), "260302-7K3M9QX0");
-        assert_eq!(normalised("260302-IlO"), "260302-110");
-        assert!(!normalised("a\0b").contains('\0'));
-        assert_eq!(normalised(&"x".repeat(99)).len(), 32);
-    }
 }

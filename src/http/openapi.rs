@@ -9,11 +9,11 @@ use utoipa::{
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
-    App, admin_orders, admin_products, admin_stock, carts, checkout,
+    App, admin_orders, admin_products, admin_stock, admin_upkeep, admin_webhooks, carts, checkout, events, explain,
     extract::Path,
     health, lookup, orders, payments,
     problem::{Code, Language, Problem, Retry},
-    products, sales, webhook,
+    products, refund_account, sales, webhook,
 };
 
 #[derive(OpenApi)]
@@ -34,11 +34,15 @@ use super::{
         carts::open, carts::one, carts::add_lines, carts::clear, carts::change_quantity, carts::remove_line,
         checkout::check_out, checkout::consents,
         orders::list, orders::one, orders::cancel, lookup::look_up,
-        payments::one, payments::complete, payments::come_back, webhook::receive,
+        payments::one, payments::complete, refund_account::give, payments::come_back, webhook::receive,
         admin_products::list, admin_products::register, admin_products::one, admin_products::revise,
         admin_stock::list, admin_stock::one, admin_stock::receive, admin_stock::adjust,
-        admin_orders::list, admin_orders::one, admin_orders::cancel, admin_orders::refund,
+        admin_orders::list, admin_orders::one, explain::one, admin_orders::cancel, admin_orders::refund, refund_account::give_as_admin,
         sales::report,
+        admin_upkeep::parked, admin_upkeep::retry_parked, admin_upkeep::failed_steps, admin_upkeep::retry_steps,
+        events::list, admin_webhooks::list, admin_webhooks::create, admin_webhooks::one, admin_webhooks::change,
+        admin_webhooks::delete, admin_webhooks::rotate, admin_webhooks::deliveries, admin_webhooks::rewind,
+        admin_webhooks::retry,
         health::live, health::ready, health::metrics, problem,
     ),
     components(schemas(ProblemDocument)),
@@ -48,6 +52,7 @@ use super::{
         (name = "carts", description = "From an empty cart to an order"),
         (name = "orders", description = "A buyer's own orders"),
         (name = "payments", description = "Between the payment window and the shop"),
+        (name = "events", description = "Everything that happens, for programs of others; needs a token of role admin"),
         (name = "admin", description = "For whoever runs the shop; needs a token of role admin"),
         (name = "health", description = "For whoever runs the process"),
     )
@@ -176,7 +181,8 @@ mod tests {
                     path.contains("/admin/") || operation["security"].is_array()
                 );
                 let is_admin = operation["security"].to_string().contains("admin");
-                assert_eq!(is_admin, path.contains("/admin/"), "{method} {path}");
+                let for_admins = path.contains("/admin/") || path == "/api/v1/events";
+                assert_eq!(is_admin, for_admins, "{method} {path}");
             }
         }
     }

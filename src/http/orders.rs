@@ -1,25 +1,31 @@
 //! Orders of whoever bought them: a member, or a guest with the cart's token.
 
-use axum::extract::State;
+use axum::{extract::State, http::HeaderMap};
 use jangbu_domain::{Order, OrderCommand, OrderError, Payment};
 use jangbu_events::{
-    AggregateId, CancelReason, OrderId, Orderer, PaymentId, Recipient, RefundReason, personal::AccountNumber,
+    AggregateId, CancelReason, OrderId, Orderer, PaymentId, Recipient, RefundReason, Sealed,
+    personal::{AccountNumber, RefundAccount},
 };
 use jangbu_projections::order_history;
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     App,
     auth::{Caller, unauthorized},
     extract::{Path, Query},
-    keys::{Command, NothingWithKey},
+    keys::{self, Command},
+    past::{self, Dated, PastQuery},
     problem::{Code, Problem},
     products::limit,
     progress::MinPosition,
+    refund_account::{self, RefundAccountInput},
     views::{Answer, List, OrderListItem, OrderView, OrdererView, PaymentView, People, RecipientView},
 };
-use crate::executor::{ExecuteError, Loaded};
+use crate::{
+    as_of::Moment,
+    executor::{Committed, ExecuteError, Loaded},
+};
 
 /// Whose eyes an order is shown to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,19 +47,33 @@ pub struct Whole {
 impl Whole {
     /// With the payment that paid for it, or that it waits for.
     pub async fn load(app: &App, id: OrderId) -> Result<Self, Problem> {
-        let order = app.executor.load::<Order>(id).await?;
-        Self::with_payment(app, id, order).await
+        Self::load_as_of(app, id, None).await
+    }
+
+    /// As it was then, or as it is now.
+    pub async fn load_as_of(app: &App, id: OrderId, moment: Option<Moment>) -> Result<Self, Problem> {
+        let order = past::load::<Order>(app, id, moment).await?;
+        Self::around(app, id, order, moment).await
     }
 
     /// Around an order that is known already.
     pub async fn with_payment(app: &App, id: OrderId, order: Loaded<Order>) -> Result<Self, Problem> {
+        Self::around(app, id, order, None).await
+    }
+
+    async fn around(app: &App, id: OrderId, order: Loaded<Order>, moment: Option<Moment>) -> Result<Self, Problem> {
         let sold = order.state.sale().map(|sale| sale.payment_id);
         let awaited = order.state.details().and_then(|details| details.payment_id);
         let payment = match sold.or(awaited) {
-            Some(payment_id) => Some((payment_id, app.executor.load::<Payment>(payment_id).await?)),
+            Some(payment_id) => Some((payment_id, past::load::<Payment>(app, payment_id, moment).await?)),
             None => None,
         };
         Ok(Self { id, order, payment })
+    }
+
+    /// Which order.
+    pub const fn id(&self) -> OrderId {
+        self.id
     }
 
     /// The order itself.
@@ -64,6 +84,22 @@ impl Whole {
     /// The payment that paid for it, or that it waits for.
     pub fn payment_id(&self) -> Option<PaymentId> {
         self.payment.as_ref().map(|(id, _)| *id)
+    }
+
+    /// With its payment as a command left it: a repeat of that command is answered with no other.
+    pub fn after(self, payment_id: PaymentId, committed: Committed<Payment>) -> Self {
+        if self.payment_id() != Some(payment_id) {
+            return self;
+        }
+        let payment = Loaded {
+            state: committed.state,
+            sequence: committed.sequence,
+            position: committed.position,
+        };
+        Self {
+            payment: Some((payment_id, payment)),
+            ..self
+        }
     }
 
     /// A reader that has come so far sees all of it.
@@ -139,26 +175,35 @@ struct Opened {
     account: Option<AccountNumber>,
 }
 
-/// The order as it is now.
+/// The order as it is now, or as it was at a moment of the past.
 #[utoipa::path(get, path = "/api/v1/orders/{order_id}", tag = "orders", security(("guest" = []), ("member" = [])),
-    params(("order_id" = String, Path, description = "`ord_…`")),
-    responses((status = 200, body = OrderView), (status = 404, description = "order_not_found")))]
+    params(("order_id" = String, Path, description = "`ord_…`"), PastQuery),
+    responses((status = 200, body = Dated<OrderView>), (status = 404, description = "order_not_found"),
+        (status = 422, description = "validation_failed")))]
 pub async fn one(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<OrderId>,
-) -> Result<Answer<OrderView>, Problem> {
-    let whole = owned(&app, &caller, id).await?;
+    Query(query): Query<PastQuery>,
+) -> Result<Answer<Dated<OrderView>>, Problem> {
+    let moment = past::moment(&app, query.as_of).await?;
+    let whole = owned_as_of(&app, &caller, id, moment).await?;
     let view = whole.view(&app, Reader::Entitled).await?;
-    Ok(Answer::ok(view).at(whole.position()))
+    let position = moment.map_or(whole.position(), |moment| moment.position);
+    Ok(Answer::ok(Dated::new(view, moment)).at(position))
 }
 
 async fn owned(app: &App, caller: &Caller, id: OrderId) -> Result<Whole, Problem> {
-    let order = app.executor.load::<Order>(id).await?;
+    owned_as_of(app, caller, id, None).await
+}
+
+/// An order never changes hands, so whose it was is whose it is.
+async fn owned_as_of(app: &App, caller: &Caller, id: OrderId, moment: Option<Moment>) -> Result<Whole, Problem> {
+    let order = past::load::<Order>(app, id, moment).await?;
     if !order.state.details().is_some_and(|details| caller.is(&details.owner)) {
         return Err(Code::OrderNotFound.into());
     }
-    Whole::with_payment(app, id, order).await
+    Whole::around(app, id, order, moment).await
 }
 
 /// Which orders to list.
@@ -192,13 +237,36 @@ pub async fn list(
     }
     let position = app.progress.of(&app, "order_history", min).await?;
     let page = match &caller {
-        Caller::Member(customer) => order_history::by_customer(&app.query_pool, *customer, after, limit).await?,
+        Caller::Member(customer) => {
+            order_history::by_customer(app.query_pool().pool(), *customer, after, limit).await?
+        }
         Caller::Guest(_) | Caller::Nobody | Caller::Admin(_) => {
             let token_hash = caller.guest_token_hash().unwrap_or_default();
-            order_history::by_guest(&app.query_pool, token_hash, after, limit).await?
+            order_history::by_guest(app.query_pool().pool(), token_hash, after, limit).await?
         }
     };
     Ok(Answer::ok(List::of(page, |row| OrderListItem::of(row, None))).at(position))
+}
+
+/// What a buyer says who calls an order off.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"refund_account": {"bank": "SHINHAN", "number": "110-123-456789", "holder_name": "홍길동"}}))]
+pub struct CancelOwnOrder {
+    /// Where the money goes to. Needed where it came by bank transfer; passed over, and not kept,
+    /// where it goes back the way it came.
+    refund_account: Option<RefundAccountInput>,
+}
+
+impl keys::Body for CancelOwnOrder {
+    const KEY_REQUIRED: bool = true;
+
+    fn read(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Problem> {
+        if bytes.trim_ascii().is_empty() {
+            return Ok(Self::default());
+        }
+        keys::read_json(headers, bytes)
+    }
 }
 
 /// Calls an order off: at once while it is not paid for; afterwards all its money is asked to go back,
@@ -207,16 +275,20 @@ pub async fn list(
     security(("guest" = []), ("member" = [])),
     params(("order_id" = String, Path, description = "`ord_…`"),
         ("Idempotency-Key" = String, Header, description = "chosen by the client, required")),
+    request_body(content = Option<CancelOwnOrder>, description = "may be left out"),
     responses((status = 200, body = OrderView), (status = 400, description = "idempotency_key_required"),
-        (status = 404, description = "order_not_found"), (status = 409, description = "order_ended, order_imported")))]
+        (status = 404, description = "order_not_found"), (status = 409, description = "order_ended, order_imported"),
+        (status = 422, description = "refund_account_required, validation_failed")))]
 pub async fn cancel(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<OrderId>,
-    command: Command<NothingWithKey>,
+    command: Command<CancelOwnOrder>,
 ) -> Result<Answer<OrderView>, Problem> {
     let whole = owned(&app, &caller, id).await?;
-    call_off(&app, whole, CancelReason::Customer, RefundReason::Customer, &command).await
+    let account = refund_account::sealed_if_given(&app, whole.order(), command.body.refund_account.as_ref()).await?;
+    let reasons = (CancelReason::Customer, RefundReason::Customer);
+    call_off(&app, whole, reasons, account, &command).await
 }
 
 /// Cancels an order that is not paid for, or asks for all its money to go back. A repeat goes the way
@@ -224,8 +296,8 @@ pub async fn cancel(
 pub async fn call_off<B>(
     app: &App,
     whole: Whole,
-    reason: CancelReason,
-    refund_reason: RefundReason,
+    (reason, refund_reason): (CancelReason, RefundReason),
+    account: Option<Sealed<RefundAccount>>,
     command: &Command<B>,
 ) -> Result<Answer<OrderView>, Problem> {
     let id = whole.id;
@@ -256,7 +328,7 @@ pub async fn call_off<B>(
             Err(error) => return Err(error.into()),
         }
     }
-    refund(app, whole, None, refund_reason, command).await
+    refund(app, whole, None, refund_reason, account, command).await
 }
 
 /// Asks for money of an order to go back: `amount` won, or all that is left.
@@ -265,6 +337,7 @@ pub async fn refund<B>(
     whole: Whole,
     amount: Option<i64>,
     reason: RefundReason,
+    account: Option<Sealed<RefundAccount>>,
     command: &Command<B>,
 ) -> Result<Answer<OrderView>, Problem> {
     let Some(payment_id) = whole.payment_id() else {
@@ -284,22 +357,15 @@ pub async fn refund<B>(
         expected_sequence: None,
         ..command.envelope(app)
     };
-    let committed = app.payments.refund(payment_id, amount, reason, envelope).await?;
-    let position = committed.position;
-    let whole = Whole {
-        payment: Some((
-            payment_id,
-            Loaded {
-                state: committed.state,
-                sequence: committed.sequence,
-                position,
-            },
-        )),
-        ..Whole {
-            order: app.executor.load::<Order>(whole.id).await?,
-            ..whole
-        }
-    };
-    let view = whole.view(app, Reader::Entitled).await?;
-    Ok(Answer::ok(view).at(position).replayed(committed.duplicate))
+    let committed = app
+        .payments
+        .refund(payment_id, amount, reason, account, envelope)
+        .await?;
+    let (position, duplicate) = (committed.position, committed.duplicate);
+    let order = app.executor.load::<Order>(whole.id).await?;
+    let view = Whole { order, ..whole }
+        .after(payment_id, committed)
+        .view(app, Reader::Entitled)
+        .await?;
+    Ok(Answer::ok(view).at(position).replayed(duplicate))
 }

@@ -171,6 +171,15 @@ impl Problem {
         self
     }
 
+    /// Names the parameter of the query that is wrong.
+    #[must_use]
+    pub fn at_parameter(mut self, name: impl Into<String>) -> Self {
+        let code = self.0.code;
+        let detail = self.0.detail.clone().unwrap_or_else(|| code.title());
+        self.0.errors.push(FieldError::parameter(name, code.as_str(), detail));
+        self
+    }
+
     /// Adds a header to the answer.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {

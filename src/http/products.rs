@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use jangbu_events::{ProductId, Sku};
+use jangbu_events::{ProductId, Sku, StoreId};
 use jangbu_projections::catalog::{self, ProductRow, Viewer, Wanted};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     App,
     extract::{Path, Query},
+    past::{self, Dated, PastForAdmins, PastQuery},
     problem::{Code, FieldError, Problem, Text},
     progress::MinPosition,
     views::{List, POSITION, ProductView},
@@ -87,6 +88,12 @@ impl IdOrSku {
     pub fn sku(&self) -> Option<Sku> {
         self.0.parse().ok()
     }
+
+    /// The products that it may name, the likelier first.
+    pub fn ids(&self) -> impl Iterator<Item = ProductId> {
+        let by_sku = self.sku().map(|sku| ProductId::of(StoreId::DEFAULT, &sku));
+        self.id().into_iter().chain(by_sku)
+    }
 }
 
 /// What shoppers see.
@@ -107,22 +114,29 @@ pub async fn list(
         q: query.q.as_deref(),
     };
     let sort = query.sort.unwrap_or_default().into();
-    let page = catalog::list(&app.query_pool, wanted, sort, query.after.as_deref(), limit).await?;
+    let page = catalog::list(app.query_pool().pool(), wanted, sort, query.after.as_deref(), limit).await?;
     representation(&headers, &List::of(page, ProductView::from), position)
 }
 
-/// One product, by its id or its sku.
+/// One product, by its id or its sku; for admins also as shoppers saw it at a moment of the past.
 #[utoipa::path(get, path = "/api/v1/products/{id_or_sku}", tag = "products",
-    params(("id_or_sku" = String, Path), ("Jangbu-Min-Position" = Option<i64>, Header),
+    params(("id_or_sku" = String, Path), PastQuery, ("Jangbu-Min-Position" = Option<i64>, Header),
         ("If-None-Match" = Option<String>, Header)),
-    responses((status = 200, body = ProductView), (status = 304, description = "as the reader has it"),
-        (status = 404, description = "product_not_found"), (status = 504, description = "projection_behind")))]
+    responses((status = 200, body = Dated<ProductView>), (status = 304, description = "as the reader has it"),
+        (status = 401, description = "unauthenticated (with as_of)"), (status = 403, description = "forbidden (with as_of)"),
+        (status = 404, description = "product_not_found"), (status = 422, description = "validation_failed"),
+        (status = 504, description = "projection_behind")))]
 pub async fn one(
     State(app): State<App>,
     headers: HeaderMap,
     min: MinPosition,
     Path(which): Path<IdOrSku>,
+    PastForAdmins(past): PastForAdmins,
 ) -> Result<Response, Problem> {
+    if let Some(moment) = past {
+        let view = past::product(&app, &which, moment.position).await?;
+        return representation(&headers, &Dated::new(view, past), moment.position);
+    }
     let position = app.progress.of(&app, "catalog", min).await?;
     let row = find(&app, &which)
         .await?
@@ -132,12 +146,12 @@ pub async fn one(
 
 async fn find(app: &App, which: &IdOrSku) -> sqlx::Result<Option<ProductRow>> {
     if let Some(id) = which.id()
-        && let Some(row) = catalog::by_id(&app.query_pool, id, Viewer::Shopper).await?
+        && let Some(row) = catalog::by_id(app.query_pool().pool(), id, Viewer::Shopper).await?
     {
         return Ok(Some(row));
     }
     match which.sku() {
-        Some(sku) => catalog::by_sku(&app.query_pool, &sku, Viewer::Shopper).await,
+        Some(sku) => catalog::by_sku(app.query_pool().pool(), &sku, Viewer::Shopper).await,
         None => Ok(None),
     }
 }

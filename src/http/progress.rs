@@ -84,7 +84,16 @@ impl Progress {
     }
 }
 
+/// Of the build that is read, or is about to be no more: what becomes active later is further.
 async fn read(app: &App, projection: &'static str) -> Result<i64, Problem> {
-    let positions = builds::positions(app.log.pool(), &[projection]).await?;
-    Ok(positions.get(projection).copied().unwrap_or(0))
+    let reading = app.readers.now();
+    let Some(build) = reading.build(projection) else {
+        return Ok(0);
+    };
+    let checkpoints = builds::checkpoints(app.log.pool(), build).await?;
+    Ok(checkpoints
+        .iter()
+        .map(|checkpoint| checkpoint.position)
+        .min()
+        .unwrap_or(0))
 }

@@ -13,11 +13,13 @@ use super::{
     App,
     auth::Admin,
     extract::Query,
+    past::{self, Dated},
     problem::{FieldError, Problem, Text},
     products::limit,
     progress::MinPosition,
     views::{Answer, time},
 };
+use crate::as_of::AsOf;
 
 /// The longest range, and the longest by the hour.
 const DAYS_MAX: i64 = 20 * 366;
@@ -36,6 +38,10 @@ pub struct SalesQuery {
     by: Option<By>,
     /// The first rows only, 1 to 1,000; the total is over all.
     limit: Option<u32>,
+    /// As it was known then: a time (`2026-08-01T00:00:00+09:00`), the end of a day in Korea (`2026-07-31`),
+    /// or a position of the log.
+    #[param(value_type = Option<String>)]
+    as_of: Option<AsOf>,
 }
 
 /// What a row stands for.
@@ -142,28 +148,39 @@ impl From<(Key, Sums)> for SalesRow {
     }
 }
 
-/// What was sold on a range of days in Korea, both included, by day, hour, category or product.
+/// What was sold on a range of days in Korea, both included, by day, hour, category or product. With
+/// `as_of` as the shop knew it then, which reads the log up to there: at most 500,000 positions.
 #[utoipa::path(get, path = "/api/v1/admin/sales", tag = "admin", security(("admin" = [])),
     params(SalesQuery, ("Jangbu-Min-Position" = Option<i64>, Header)),
-    responses((status = 200, body = SalesView), (status = 422, description = "validation_failed"),
-        (status = 504, description = "projection_behind")))]
+    responses((status = 200, body = Dated<SalesView>), (status = 422, description = "validation_failed, log_too_long"),
+        (status = 503, description = "busy"), (status = 504, description = "projection_behind")))]
 pub async fn report(
     State(app): State<App>,
     _: Admin,
     min: MinPosition,
     Query(query): Query<SalesQuery>,
-) -> Result<Answer<SalesView>, Problem> {
+) -> Result<Answer<Dated<SalesView>>, Problem> {
     let by = query.by.unwrap_or_default();
     let days = range(query.from, query.to, by)?;
     let rows = query.limit.map(|given| limit(Some(given), 1_000, 1_000)).transpose()?;
-    let position = app.progress.of(&app, "sales", min).await?;
-    let report = sales::report(&app.query_pool, days, by.into(), rows).await?;
+    let moment = past::moment(&app, query.as_of).await?;
+    let (position, report) = if let Some(moment) = moment {
+        let mut tables = app.reports.tables(&app, "sales", moment).await?;
+        let report = sales::report_in(tables.connection(), days, by.into(), rows).await?;
+        (moment.position, report)
+    } else {
+        let position = app.progress.of(&app, "sales", min).await?;
+        (
+            position,
+            sales::report(app.query_pool().pool(), days, by.into(), rows).await?,
+        )
+    };
     let view = SalesView {
         currency: "KRW",
         data: report.rows.into_iter().map(SalesRow::from).collect(),
         total: report.total.into(),
     };
-    Ok(Answer::ok(view).at(position))
+    Ok(Answer::ok(Dated::new(view, moment)).at(position))
 }
 
 fn range(from: NaiveDate, to: NaiveDate, by: By) -> Result<DayRange, Problem> {

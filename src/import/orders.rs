@@ -173,7 +173,7 @@ async fn work(shared: Arc<Shared<Plan>>, chunk: Chunk<Basket>) -> Result<Done, I
                 plan.look_first.store(true, Ordering::Relaxed);
                 done.already(basket, &draft, &row);
             }
-            Outcome::Conflict { .. } | Outcome::KeyTaken { .. } => {
+            Outcome::Conflict { .. } | Outcome::Unfounded | Outcome::KeyTaken { .. } => {
                 done.reject_basket(basket, vec![(0, Fault::IdTaken)]);
             }
             Outcome::Rejected { reason } => done.reject_basket(basket, vec![(0, Fault::Refused(reason))]),

@@ -251,7 +251,7 @@ async fn bring_in(
             Outcome::Appended(_) => return Ok(Ok((Became::Imported, false))),
             Outcome::Rejected { reason } => return Ok(Err(Fault::Refused(reason))),
             // Somebody registered it meanwhile.
-            Outcome::Duplicate(_) | Outcome::Conflict { .. } | Outcome::KeyTaken { .. } => {
+            Outcome::Duplicate(_) | Outcome::Conflict { .. } | Outcome::Unfounded | Outcome::KeyTaken { .. } => {
                 loaded = shared.executor.load::<Product>(draft.id).await?;
             }
         }

@@ -76,6 +76,22 @@ codes! {
     /// The token is of another role.
     Forbidden = "forbidden", FORBIDDEN, Never, "Your role may not do this", "권한이 없습니다";
 
+    // Upkeep.
+    /// An event in the way was written by a newer version, or is damaged.
+    EventUnreadable = "event_unreadable", CONFLICT, AfterReload, "This version cannot read an event in the way", "이 버전이 읽을 수 없는 이벤트가 있습니다";
+
+    // The feed of events.
+    /// There is no event of such a type.
+    UnknownEventType = "unknown_event_type", BAD_REQUEST, Never, "There is no such event type", "알 수 없는 이벤트 종류입니다";
+    /// The log was restored, and positions of before mean other events.
+    CursorOfAnotherLog = "cursor_of_another_log", CONFLICT, AfterReload, "The cursor is of another log", "다른 로그의 커서입니다";
+    /// No such endpoint.
+    WebhookNotFound = "webhook_not_found", NOT_FOUND, Never, "There is no such webhook", "웹훅을 찾을 수 없습니다";
+    /// A hundred.
+    TooManyWebhooks = "too_many_webhooks", CONFLICT, AfterReload, "There are too many webhooks", "등록된 웹훅이 너무 많습니다";
+    /// As many as one process answers at a time.
+    TooManyStreams = "too_many_streams", SERVICE_UNAVAILABLE, SameKey, "Too many streams are open", "열려 있는 스트림이 너무 많습니다";
+
     // Command ids and versions.
     /// Money moves: the client must choose the key.
     IdempotencyKeyRequired = "idempotency_key_required", BAD_REQUEST, Never, "This request needs an Idempotency-Key", "Idempotency-Key 헤더가 필요합니다";
@@ -157,6 +173,12 @@ codes! {
     RefundExceedsRest = "refund_exceeds_rest", CONFLICT, AfterReload, "More than is left cannot go back", "환불 가능 금액을 넘습니다";
     /// One refund at a time.
     RefundInProgress = "refund_in_progress", CONFLICT, AfterReload, "Another refund is under way", "다른 환불이 진행 중입니다";
+    /// Money that came by bank transfer goes back to an account.
+    RefundAccountRequired = "refund_account_required", UNPROCESSABLE_ENTITY, Never, "The refund needs an account to go to", "환불받을 계좌가 필요합니다";
+    /// It goes back the way it came, or nothing is left to go back.
+    RefundAccountNotNeeded = "refund_account_not_needed", CONFLICT, Never, "No account is needed", "환불 계좌가 필요하지 않은 결제입니다";
+    /// The key of its personal data is destroyed.
+    PersonalDataGone = "personal_data_gone", CONFLICT, Never, "The personal data of this order is destroyed", "개인정보가 파기된 주문입니다";
     /// `PORTONE_*` is not configured.
     PaymentsNotConfigured = "payments_not_configured", SERVICE_UNAVAILABLE, SameKey, "Payments are not configured", "결제가 설정되지 않았습니다";
     /// PortOne does not answer.
@@ -165,6 +187,8 @@ codes! {
     WebhookRefused = "webhook_refused", BAD_REQUEST, Never, "The webhook is refused", "웹훅을 받을 수 없습니다";
 
     // Ourselves.
+    /// More than one answer may read; `jangbu replay` makes tables of any moment.
+    LogTooLong = "log_too_long", UNPROCESSABLE_ENTITY, Never, "The log is too long to be read for one answer", "한 번에 읽기에는 로그가 너무 깁니다";
     /// The read side has not come as far as `Jangbu-Min-Position`.
     ProjectionBehind = "projection_behind", GATEWAY_TIMEOUT, SameKey, "The list is not that far yet", "아직 최신 내용이 반영되지 않았습니다";
     /// Nothing was recorded.

@@ -80,6 +80,13 @@ impl From<PaymentError> for Problem {
                     .at("/amount")
             }
             PaymentError::RefundInProgress => Code::RefundInProgress.into(),
+            PaymentError::RefundAccountRequired => Self::new(Code::RefundAccountRequired)
+                .detail(
+                    "The money came by bank transfer; say which account of the buyer's it goes back to.",
+                    "무통장입금으로 받은 결제입니다. 환불받을 구매자 계좌를 알려 주세요.",
+                )
+                .at("/refund_account"),
+            PaymentError::RefundAccountNotNeeded => Code::RefundAccountNotNeeded.into(),
         }
     }
 }

@@ -50,11 +50,14 @@ impl From<sqlx::Error> for Problem {
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => Self::new(Code::DatabaseUnavailable).retry_after(1).because(error),
-            // 57P0x: the server shuts down or ended this connection; 53xxx: it has no room.
+            // The connection failed (08) or stood still within a transaction for too long (25P03), the
+            // transaction met another (40, 55P03), there is no room (53), the server goes down (57P0).
             sqlx::Error::Database(ref refused)
-                if refused
-                    .code()
-                    .is_some_and(|code| code.starts_with("57P0") || code.starts_with("53")) =>
+                if refused.code().is_some_and(|code| {
+                    ["08", "25P03", "40", "53", "55P03", "57P0"]
+                        .iter()
+                        .any(|class| code.starts_with(class))
+                }) =>
             {
                 Self::new(Code::DatabaseUnavailable).retry_after(1).because(error)
             }

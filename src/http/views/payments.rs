@@ -38,6 +38,9 @@ pub struct PaymentView {
     pub refundable: MoneyView,
     /// Whether the shop has asked for money to go back and waits for it.
     pub refund_in_progress: bool,
+    /// Whether it waits for an account of the buyer's to go to: say one at
+    /// `PUT /api/v1/payments/{payment_id}/refund-account`.
+    pub refund_account_needed: bool,
     /// Whether the last refund failed: an operator must look.
     pub refund_failed: bool,
     /// Where to pay, while no money has come.
@@ -88,7 +91,8 @@ impl PaymentView {
             receipt_url: None,
             refundable: Money::won(if paid.is_some() { payment.refundable().max(0) } else { 0 }).into(),
             refund_in_progress: returned.is_some_and(|returned| returned.open.is_some()),
-            refund_failed: returned.is_some_and(|returned| returned.failed),
+            refund_account_needed: payment.needs_refund_account(),
+            refund_failed: returned.is_some_and(|returned| returned.failed.is_some()),
             virtual_account: payment.account().map(|issued| VirtualAccountView {
                 bank: issued.bank.clone(),
                 account_number: account.map(|account| account.as_str().to_owned()),

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use jangbu_domain::{Product, StockItem};
-use jangbu_events::{ProductId, Sku};
-use jangbu_projections::{catalog::ProductRow, stock_levels::StockLevelRow};
+use jangbu_events::{ProductId, Sku, Timestamp};
+use jangbu_projections::{
+    catalog::{ProductRow, StockState},
+    stock_levels::StockLevelRow,
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -130,6 +133,39 @@ impl From<ProductRow> for AdminProductView {
             status: row.status.as_str().to_owned(),
             version: row.product_sequence,
         }
+    }
+}
+
+impl ProductView {
+    /// Folded from its stream and that of its stock; `None` where nobody has registered it.
+    pub fn of(id: ProductId, product: &Product, available: i64, registered_at: Timestamp) -> Option<Self> {
+        let Product::Registered {
+            sku,
+            name,
+            category,
+            price,
+            tax_class,
+            attributes,
+            status: _,
+        } = product
+        else {
+            return None;
+        };
+        Some(Self {
+            id: id.to_string(),
+            sku: sku.to_string(),
+            name: name.clone(),
+            category: category.clone(),
+            price: (*price).into(),
+            total_payable: (*price).into(),
+            tax_class: word(tax_class),
+            attributes: attributes.clone(),
+            stock: StockView {
+                state: StockState::of(available).as_str(),
+                available,
+            },
+            registered_at: time(registered_at),
+        })
     }
 }
 
