@@ -139,7 +139,10 @@ impl Opener {
                     }
                 }
             }
-            known = Some(self.builds.changed().await);
+            tokio::select! {
+                live = self.builds.changed() => known = Some(live),
+                () = current.closed() => return,
+            }
         }
     }
 }

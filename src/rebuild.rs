@@ -40,6 +40,8 @@ use crate::{
 const SAID_EVERY: Duration = Duration::from_millis(200);
 /// How long the readers of a retired build may take to leave it.
 const LEAVING_MAX: Duration = Duration::from_secs(15);
+/// How long a database that failed at the switch may take to answer again.
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 /// Positions that are counted at once.
 const COUNTED: i64 = 100_000;
 /// Times that another process may have moved a checkpoint before this one believes that it is not alone.
@@ -146,16 +148,26 @@ pub enum RebuildError {
     Copy(#[from] CopyError),
     /// An event that cannot be read or applied. Nothing is set aside while tables are made.
     #[error("{}", .0.reason())]
-    Event(#[from] AdvanceError),
+    Event(AdvanceError),
     /// Whoever reads the build that is to come back would see the future of the one that is read.
     #[error("a process still uses {0}; try again in a moment")]
     InUse(String),
     /// A retired build could not be caught up.
     #[error("{}", .0.reason())]
-    CatchUp(#[source] Failure),
+    CatchUp(Failure),
+    /// It may have been done.
+    #[error("the database failed at the switch: {0}; `jangbu builds` shows which build is read")]
+    Unsure(sqlx::Error),
     /// The database failed.
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),
+}
+
+// No source: whoever prints the chain of causes would print values of rows.
+impl From<AdvanceError> for RebuildError {
+    fn from(error: AdvanceError) -> Self {
+        Self::Event(error)
+    }
 }
 
 impl RebuildError {
@@ -186,8 +198,15 @@ pub async fn run(site: &Site, order: &Order, progress: impl FnMut(Progress)) -> 
         overtaken: 0,
     };
     let rebuilt = work.run().await;
-    guard.close().await?;
+    let_go(guard).await;
     rebuilt
+}
+
+/// Ends a connection that held a lock, which is free then in any case: what was done stays done.
+async fn let_go(guard: PgConnection) {
+    if let Err(error) = guard.close().await {
+        tracing::debug!(%error, "a connection was lost");
+    }
 }
 
 /// One rebuild of a projection at a time, as long as this connection lives. False if another is under way.
@@ -261,7 +280,11 @@ impl<F: FnMut(Progress)> Work<'_, F> {
                 },
                 Action::Switch { build, rest_max } => {
                     self.replaced = self.active().map(|active| active.build.schema_name.clone());
-                    switched = self.switch(build, rest_max).await?;
+                    match self.switch(build, rest_max).await {
+                        Ok(done) => switched = done,
+                        Err(RebuildError::Database(error)) => self.settle(error).await?,
+                        Err(error) => return Err(error),
+                    }
                     if switched.is_some() {
                         self.core.switched();
                     }
@@ -421,7 +444,7 @@ impl<F: FnMut(Progress)> Work<'_, F> {
         let mut events = 0;
         for (partition, from) in behind {
             let slots = feed::slots(partition, build.partitions);
-            let rest = feed::read_slots(db, from, position, slots, i64::MAX).await?;
+            let rest = feed::read_slots(switch.connection(), from, position, slots, i64::MAX).await?;
             events += rest.len() as u64;
             switch.tell(partition, &rest, poison).await?;
         }
@@ -433,6 +456,20 @@ impl<F: FnMut(Progress)> Work<'_, F> {
             events,
             position,
         }))
+    }
+
+    /// After a switch whose answer may have been lost: once the database answers again, it shows whether
+    /// the build is read, and what comes next follows from that.
+    async fn settle(&self, lost: sqlx::Error) -> Result<(), RebuildError> {
+        tracing::warn!(error = %lost, "the switch was not answered; looking whether it was done");
+        let deadline = Instant::now() + SETTLED_WITHIN;
+        while Instant::now() < deadline && !self.site.stop.is_cancelled() {
+            if feed::head(&self.site.db).await.is_ok() {
+                return Ok(());
+            }
+            sleep(SAID_EVERY).await;
+        }
+        Err(RebuildError::Unsure(lost))
     }
 
     #[expect(clippy::float_arithmetic, reason = "a figure for people")]

@@ -233,6 +233,13 @@ pub async fn checkpoints(db: &PgPool, build: &Build) -> sqlx::Result<Vec<Checkpo
     .await
 }
 
+/// How far a build is in its slowest partition; 0 for one that is gone.
+pub async fn position(db: &PgPool, build: &Build) -> sqlx::Result<i64> {
+    let checkpoints = checkpoints(db, build).await?;
+    let positions = checkpoints.iter().map(|checkpoint| checkpoint.position);
+    Ok(positions.min().unwrap_or(0))
+}
+
 /// How far the active build of each named projection is in its slowest partition; 0 for one that has
 /// no build yet. What a reader of these projections can rely on having seen.
 pub async fn positions(db: &PgPool, names: &[&str]) -> sqlx::Result<BTreeMap<String, i64>> {

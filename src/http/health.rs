@@ -70,8 +70,7 @@ pub async fn ready(State(app): State<App>) -> Result<Answer<Ready>, Problem> {
     let not_ready = |why: &dyn std::fmt::Display| Problem::new(Code::NotReady).because(why);
     let head = app.log.head().await.map_err(|error| not_ready(&error))?;
     let names: Vec<&'static str> = jangbu_projections::built_in().iter().map(|one| one.name).collect();
-    let positions = builds::positions(app.log.pool(), &names).await;
-    let positions = positions.map_err(|error| not_ready(&error))?;
+    let reading = app.readers.now();
     let mut troubles = parking::troubles(app.log.pool())
         .await
         .map_err(|error| not_ready(&error))?;
@@ -80,7 +79,12 @@ pub async fn ready(State(app): State<App>) -> Result<Answer<Ready>, Problem> {
     let mut projections = Vec::with_capacity(names.len());
     let mut behind = false;
     for name in names {
-        let position = positions.get(name).copied().unwrap_or(0);
+        // Of what this process reads: one that has missed a switch falls behind.
+        let position = match reading.build(name) {
+            Some(build) => builds::position(app.log.pool(), build).await,
+            None => Ok(0),
+        };
+        let position = position.map_err(|error| not_ready(&error))?;
         let first_unseen = if position < head.position {
             app.log
                 .read(position, 1)

@@ -90,10 +90,5 @@ async fn read(app: &App, projection: &'static str) -> Result<i64, Problem> {
     let Some(build) = reading.build(projection) else {
         return Ok(0);
     };
-    let checkpoints = builds::checkpoints(app.log.pool(), build).await?;
-    Ok(checkpoints
-        .iter()
-        .map(|checkpoint| checkpoint.position)
-        .min()
-        .unwrap_or(0))
+    Ok(builds::position(app.log.pool(), build).await?)
 }

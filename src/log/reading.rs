@@ -82,7 +82,7 @@ pub async fn read(db: &PgPool, after: i64, limit: i64) -> sqlx::Result<Vec<RawEv
 
 /// Up to `limit` events of a range of slots in `(after, through]`, in position order.
 pub async fn read_slots(
-    db: &PgPool,
+    db: impl PgExecutor<'_>,
     after: i64,
     through: i64,
     slots: RangeInclusive<i16>,

@@ -115,6 +115,9 @@ pub enum Reason {
     /// There is no retired build.
     #[error("there is no build to go back to")]
     NothingBefore,
+    /// Another build was put in place while this one was made ready.
+    #[error("what is read was changed meanwhile; `jangbu builds` shows what it is now")]
+    Overtaken,
     /// The log grows faster than it can be told.
     #[error("the log grows faster than the build can be told; try again at a quieter hour")]
     NeverCatchesUp,
@@ -162,9 +165,12 @@ impl Core {
             Goal::RollBack => match &seen.retired {
                 None => Action::GiveUp(Reason::NothingBefore),
                 Some(retired) => {
-                    // Once chosen it stays the one, whatever else is retired meanwhile.
-                    self.ours.get_or_insert(retired.build);
-                    self.near(retired, seen.head)
+                    // Once chosen it stays the one: what is retired meanwhile may be what it is to replace.
+                    if *self.ours.get_or_insert(retired.build) == retired.build {
+                        self.near(retired, seen.head)
+                    } else {
+                        Action::GiveUp(Reason::Overtaken)
+                    }
                 }
             },
         }
@@ -269,6 +275,37 @@ mod tests {
     fn it_goes_back_only_to_what_is_there() {
         let mut core = Core::new(Goal::RollBack);
         assert_eq!(core.next(&seen(9, None)), Action::GiveUp(Reason::NothingBefore));
+    }
+
+    #[test]
+    fn it_goes_back_to_nothing_else_than_what_it_chose() {
+        let mut core = Core::new(Goal::RollBack);
+        let retired = |build| {
+            Some(Candidate {
+                build,
+                is_bare: false,
+                positions: vec![9, 9],
+            })
+        };
+        let before = Seen {
+            active: Some(3),
+            retired: retired(2),
+            ..seen(9, None)
+        };
+        assert!(matches!(core.next(&before), Action::Switch { build: 2, .. }));
+        let other = Seen {
+            active: Some(4),
+            retired: retired(3),
+            ..seen(9, None)
+        };
+        assert_eq!(core.next(&other), Action::GiveUp(Reason::Overtaken));
+        // Unless it was put in place before that, which its answer did not say.
+        let done = Seen {
+            active: Some(2),
+            retired: retired(3),
+            ..seen(9, None)
+        };
+        assert_eq!(core.next(&done), Action::Done { build: 2 });
     }
 
     #[test]

@@ -5,7 +5,7 @@ use jangbu_projections::builds::{self, Build, Standing};
 use serde::Serialize;
 use sqlx::{Connection as _, PgConnection, PgPool};
 
-use super::{lock, watch};
+use super::{let_go, lock, watch};
 use crate::feed;
 
 /// A build, as operators see it.
@@ -119,7 +119,7 @@ pub async fn drop(db: &PgPool, schema: &str, old_version: bool) -> Result<(), Dr
         return Err(DropError::InUse(schema.to_owned()));
     }
     let dropped = builds::discard(db, &build, old_version && !is_ours(&build)).await?;
-    guard.close().await?;
+    let_go(guard).await;
     if dropped {
         Ok(())
     } else {

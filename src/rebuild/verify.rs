@@ -18,7 +18,7 @@ use self::compare::first_difference;
 use super::{
     Progress, RebuildError, SAID_EVERY, Site, Stage,
     copy::{Done, Job, Without, copy},
-    require_whole,
+    let_go, require_whole,
 };
 
 /// Times that it begins anew because a parked aggregate was told again meanwhile.
@@ -137,7 +137,7 @@ pub async fn run(
         }
     }
     discard(&mut guard, &scratch).await?;
-    guard.close().await?;
+    let_go(guard).await;
     found
 }
 
@@ -285,14 +285,11 @@ impl Work<'_> {
         {
             return Ok(None);
         }
-        let found = first_difference(
-            &mut live,
-            &self.build.schema_name,
-            &mut *self.site.db.begin().await?,
-            self.scratch,
-            partition,
-        )
-        .await?;
+        let mut told = self.site.db.begin().await?;
+        // The two are read in turns, and one stands still while the other has much to sort.
+        told.execute("set local idle_in_transaction_session_timeout = 0")
+            .await?;
+        let found = first_difference(&mut live, &self.build.schema_name, &mut told, self.scratch, partition).await?;
         Ok(found.map(|found| Difference {
             partition,
             position,

@@ -15,8 +15,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
+    sync::{Notify, watch},
+    time::{error::Elapsed, sleep, timeout},
 };
 
 /// What the trigger of the table notifies.
@@ -25,6 +25,8 @@ const CHANNEL: &str = "jangbu_builds";
 const LOOK: Duration = Duration::from_secs(1);
 /// The same while something is to be let go, and at the beginning, when nothing is used yet.
 const LOOK_SOON: Duration = Duration::from_millis(100);
+/// How long a look may take: of one that hangs, nothing would be heard.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// After a failure.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -43,6 +45,7 @@ pub struct LiveBuild {
 pub struct Builds {
     live: watch::Receiver<Option<Vec<LiveBuild>>>,
     pins: Pins,
+    pinned: Arc<Notify>,
 }
 
 /// Schemas that are not to be dropped, for as long as the other end is there.
@@ -53,8 +56,19 @@ impl Builds {
     pub fn start(options: &PgConnectOptions) -> Self {
         let (live, receiver) = watch::channel(None);
         let pins = Pins::default();
-        tokio::spawn(run(options.clone(), live, pins.clone()));
-        Self { live: receiver, pins }
+        let pinned = Arc::new(Notify::new());
+        let listening = Listening {
+            options: options.clone(),
+            live,
+            pins: pins.clone(),
+            pinned: pinned.clone(),
+        };
+        tokio::spawn(listening.run());
+        Self {
+            live: receiver,
+            pins,
+            pinned,
+        }
     }
 
     /// What is live now; `None` before the first answer.
@@ -81,55 +95,84 @@ impl Builds {
         let names = builds.into_iter().map(|build| build.schema_name.clone());
         let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
         pins.extend(names.map(|name| (name, Arc::downgrade(&pin))));
+        drop(pins);
+        self.pinned.notify_one();
         pin
     }
 }
 
-async fn run(options: PgConnectOptions, live: watch::Sender<Option<Vec<LiveBuild>>>, pins: Pins) {
-    while !live.is_closed() {
-        tokio::select! {
-            () = live.closed() => return,
-            heard = hear(&options, &live, &pins) => if let Err(error) = heard {
-                tracing::debug!(%error, "listening to changes of builds was interrupted");
-            },
-        }
-        sleep(PAUSE).await;
-    }
+struct Listening {
+    options: PgConnectOptions,
+    live: watch::Sender<Option<Vec<LiveBuild>>>,
+    pins: Pins,
+    pinned: Arc<Notify>,
 }
 
-async fn hear(
-    options: &PgConnectOptions,
-    live: &watch::Sender<Option<Vec<LiveBuild>>>,
-    pins: &Pins,
-) -> sqlx::Result<()> {
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .connect_with(options.clone())
-        .await?;
-    let mut listener = PgListener::connect_with(&pool).await?;
-    listener.listen(CHANNEL).await?;
-    let mut held = BTreeSet::new();
-    loop {
-        let now = look(&mut listener).await?;
-        let wanted = pinned(pins);
-        hold(&mut listener, &mut held, &wanted).await?;
-        let is_live = |name: &String| now.iter().any(|live| live.build.schema_name == *name);
-        let soon = !wanted.iter().all(is_live) || wanted.is_empty();
-        live.send_if_modified(|known| {
-            let news = known.as_ref() != Some(&now);
-            if news {
-                *known = Some(now);
+/// Why it has to begin anew.
+#[derive(Debug, thiserror::Error)]
+enum Interrupted {
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    #[error("the database took too long")]
+    Slow(#[from] Elapsed),
+}
+
+impl Listening {
+    async fn run(self) {
+        while !self.live.is_closed() {
+            tokio::select! {
+                () = self.live.closed() => return,
+                heard = self.hear() => if let Err(error) = heard {
+                    tracing::debug!(%error, "listening to changes of builds was interrupted");
+                },
             }
-            news
-        });
-        if let Ok(word) = timeout(if soon { LOOK_SOON } else { LOOK }, listener.try_recv()).await
-            && word?.is_none()
-        {
-            // The connection was lost, and what it held with it.
-            return Ok(());
+            sleep(PAUSE).await;
         }
+    }
+
+    async fn hear(&self) -> Result<(), Interrupted> {
+        let mut listener = timeout(PATIENCE, self.listen()).await??;
+        let mut held = BTreeSet::new();
+        loop {
+            let wanted = pinned(&self.pins);
+            let now = timeout(PATIENCE, async {
+                let now = look(&mut listener).await?;
+                hold(&mut listener, &mut held, &wanted).await?;
+                Ok::<_, sqlx::Error>(now)
+            })
+            .await??;
+            let is_live = |name: &String| now.iter().any(|live| live.build.schema_name == *name);
+            let soon = !wanted.iter().all(is_live) || wanted.is_empty();
+            self.live.send_if_modified(|known| {
+                let news = known.as_ref() != Some(&now);
+                if news {
+                    *known = Some(now);
+                }
+                news
+            });
+            tokio::select! {
+                () = self.pinned.notified() => {}
+                () = sleep(if soon { LOOK_SOON } else { LOOK }) => {}
+                word = listener.try_recv() => if word?.is_none() {
+                    // The connection was lost, and what it held with it.
+                    return Ok(());
+                },
+            }
+        }
+    }
+
+    async fn listen(&self) -> sqlx::Result<PgListener> {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(self.options.clone())
+            .await?;
+        let mut listener = PgListener::connect_with(&pool).await?;
+        // It would go on with another connection, which holds nothing.
+        listener.eager_reconnect(false);
+        listener.listen(CHANNEL).await?;
+        Ok(listener)
     }
 }
 

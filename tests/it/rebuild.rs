@@ -1,6 +1,7 @@
 //! Read tables made again beside live traffic: nobody notices, whatever is killed on the way.
 
 mod broker;
+mod faults;
 mod kill;
 mod live;
 mod poison;

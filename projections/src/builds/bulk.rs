@@ -31,7 +31,7 @@ pub async fn create_bare_tables(
     tx.execute(projection.schema).await?;
     // Keys stay: upserts need them.
     let secondary = sqlx::query!(
-        r#"select indexname::text as "name!", indexdef as "definition!"
+        r#"select format('drop index %I.%I', schemaname, indexname) as "drop!", indexdef as "definition!"
          from pg_catalog.pg_indexes
          join pg_catalog.pg_class c on c.relname = indexname
          join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = schemaname
@@ -45,8 +45,7 @@ pub async fn create_bare_tables(
     .await?;
     let mut statements = Vec::with_capacity(secondary.len());
     for index in secondary {
-        tx.execute(format!(r#"drop index "{schema}"."{}""#, index.name).as_str())
-            .await?;
+        tx.execute(index.drop.as_str()).await?;
         statements.push(again(&index.definition));
     }
     Ok(statements)

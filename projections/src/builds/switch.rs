@@ -2,7 +2,7 @@
 //! the other, and never one that knows less than what was read before.
 
 use jangbu_events::{RawEvent, Timestamp};
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 use super::{
     AdvanceError, Build, Phase, choose_schema, parking,
@@ -29,7 +29,7 @@ pub enum Begun {
     Ready(Box<Switch>),
     /// It is the one that is read.
     Active,
-    /// It lacks indexes, or is not there any more.
+    /// It lacks indexes, or is not there any more, or what is read changed at this moment.
     NotReady,
 }
 
@@ -38,6 +38,8 @@ pub struct Switch {
     tx: Transaction<'static, Postgres>,
     projection: &'static Registered,
     to: Build,
+    /// The build that is read, whose checkpoints are locked, unless there is none.
+    from: Option<i32>,
     /// The furthest of the old build.
     wanted: i64,
     /// Of the new one, in the order of its partitions.
@@ -69,9 +71,10 @@ impl Switch {
         )
         .fetch_all(&mut *tx)
         .await?;
-        let (mut wanted, mut positions) = (0, Vec::new());
+        let (mut from, mut wanted, mut positions) = (None, 0, Vec::new());
         for row in rows {
             if row.build != to.build {
+                from = Some(row.build);
                 wanted = wanted.max(row.position);
                 continue;
             }
@@ -86,11 +89,16 @@ impl Switch {
         if positions.len() != usize::from(to.partitions.unsigned_abs()) {
             return Ok(Begun::NotReady);
         }
+        if from.is_none() && is_one_read(&mut tx, to).await? {
+            // It became so while this waited for the one before it, and is not locked.
+            return Ok(Begun::NotReady);
+        }
         choose_schema(&mut tx, &to.schema_name).await?;
         Ok(Begun::Ready(Box::new(Self {
             tx,
             projection,
             to: to.clone(),
+            from,
             wanted,
             positions,
             now,
@@ -101,6 +109,11 @@ impl Switch {
     /// into other partitions.
     pub const fn wanted(&self) -> i64 {
         self.wanted
+    }
+
+    /// The transaction's own connection: it is not taken for one that stands still while it reads.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.tx
     }
 
     /// Where each partition is that is not so far yet.
@@ -183,10 +196,10 @@ impl Switch {
         sqlx::query!(
             "update builds
              set active = false, phase = $4, retired_at = $5
-             where projection = $1 and code_version = $2 and active and build <> $3",
+             where projection = $1 and code_version = $2 and build = $3",
             self.to.projection,
             self.to.code_version,
-            self.to.build,
+            self.from,
             Phase::Retired.as_str(),
             self.now
         )
@@ -212,19 +225,29 @@ impl Switch {
     /// somebody may read the old one a moment longer, and then the new one.
     async fn fence(&mut self) -> sqlx::Result<()> {
         sqlx::query!(
-            "update checkpoints as c
-             set epoch = c.epoch + case when b.active then $4::bigint else -$4 end
-             from builds as b
-             where (c.projection, c.code_version, c.build) = (b.projection, b.code_version, b.build)
-               and b.projection = $1 and b.code_version = $2
-               and (b.active or b.build = $3 and c.epoch >= $4)",
+            "update checkpoints
+             set epoch = epoch + case when build = $4 then $5::bigint else -$5 end
+             where projection = $1 and code_version = $2
+               and (build = $4 or build = $3 and epoch >= $5)",
             self.to.projection,
             self.to.code_version,
             self.to.build,
+            self.from,
             RETIRED
         )
         .execute(&mut *self.tx)
         .await?;
         Ok(())
     }
+}
+
+/// Whether queries of the build's code version read any.
+async fn is_one_read(db: &mut PgConnection, build: &Build) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from builds where projection = $1 and code_version = $2 and active) as "is!""#,
+        build.projection,
+        build.code_version
+    )
+    .fetch_one(db)
+    .await
 }

@@ -129,9 +129,10 @@ async fn a_refused_webhook_comes_again_with_the_same_id_and_a_new_time() {
 
 #[tokio::test]
 async fn a_shop_that_is_down_gets_its_webhook_once_it_is_up() {
-    let listener = tokio::net::TcpListener::bind(crate::support::loopback()).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    // Bound and not listening: nobody else gets the port meanwhile.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(crate::support::loopback()).unwrap();
+    let address = socket.local_addr().unwrap();
     let sim = Sim::with(|config| {
         config.webhook_urls = vec![format!("http://{address}/webhook")];
         config.ready_webhooks = false;

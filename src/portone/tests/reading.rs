@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 
 use super::fake::{AMPLE, Fake, Fate, Fault, SECRET, STORE, client, lossy, payment};
 use crate::portone::{
@@ -112,9 +112,10 @@ async fn the_callers_time_is_the_limit_of_all_attempts_together() {
 
 #[tokio::test]
 async fn nobody_listening_is_told_apart() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("an address");
-    drop(listener);
+    // Bound and not listening: nobody else gets the port meanwhile.
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let address = socket.local_addr().expect("an address");
     let read = client(address, |_| ()).payment("p1", Duration::from_millis(500)).await;
     assert_eq!(read, Err(Error::Unreachable(Unreachable::Connect)));
 }
