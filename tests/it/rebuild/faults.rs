@@ -16,18 +16,27 @@ use crate::{
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// Ends the connections that hold an advisory lock. How many there were.
-async fn cut_holders(db: &PgPool, lock: &str) -> i64 {
+/// The backends that hold an advisory lock.
+async fn holders(db: &PgPool, lock: &str) -> Vec<i32> {
     sqlx::query_scalar(
-        "select count(pg_terminate_backend(pid))
+        "select pid
          from pg_locks
-         where locktype = 'advisory' and classid::bigint << 32 | objid::bigint = hashtextextended($1, 0)
+         where locktype = 'advisory' and granted and classid::bigint << 32 | objid::bigint = hashtextextended($1, 0)
            and database = (select oid from pg_database where datname = current_database())",
     )
     .bind(lock)
-    .fetch_one(db)
+    .fetch_all(db)
     .await
     .expect("the locks")
+}
+
+/// Ends a backend; that takes it a moment.
+async fn end(db: &PgPool, backends: &[i32]) {
+    sqlx::query("select pg_terminate_backend(pid) from unnest($1::integer[]) as pid")
+        .bind(backends)
+        .execute(db)
+        .await
+        .expect("they are told");
 }
 
 #[tokio::test]
@@ -54,9 +63,12 @@ async fn a_rebuild_that_loses_its_guard_says_what_it_did() {
     let database = fed().await;
     let catalog = projection("catalog");
     let cutting = async {
-        while cut_holders(&database.pool, "jangbu rebuild catalog").await == 0 {
+        let mut guards = Vec::new();
+        while guards.is_empty() {
             sleep(Duration::from_millis(1)).await;
+            guards = holders(&database.pool, "jangbu rebuild catalog").await;
         }
+        end(&database.pool, &guards).await;
     };
     let (built, ()) = tokio::join!(rebuild(&database.pool, catalog, again(PARTITIONS)), cutting);
     let built = built.expect("a build");
@@ -77,13 +89,25 @@ async fn what_a_process_uses_stays_in_use_when_its_connection_is_lost() {
     let retired = retired.into_iter().find(|build| build.schema_name == old);
     let retired = retired.expect("it is kept");
     let pin = watching.pin([&retired]);
-    let is_held = async || !watch::is_unused(&database.pool, &retired).await.expect("an answer");
-    eventually("it is held", SOON, is_held).await;
-    for _ in 0..2 {
-        let cut = cut_holders(&database.pool, &format!("jangbu uses {old}")).await;
-        assert_eq!(cut, 1, "the lock was there");
-        eventually("it is held again", SOON, is_held).await;
+    let lock = format!("jangbu uses {old}");
+    let mut lost = Vec::new();
+    for _ in 0..3 {
+        let is_held_anew = async || {
+            let now = holders(&database.pool, &lock).await;
+            !now.is_empty() && now.iter().all(|pid| !lost.contains(pid))
+        };
+        eventually("it is held by a new connection", SOON, is_held_anew).await;
+        let now = holders(&database.pool, &lock).await;
+        end(&database.pool, &now).await;
+        lost.extend(now);
     }
+    let is_held = async || {
+        holders(&database.pool, &lock)
+            .await
+            .iter()
+            .any(|pid| !lost.contains(pid))
+    };
+    eventually("it is held again", SOON, is_held).await;
     let refused = list::drop(&database.pool, &old, false).await.expect_err("it is used");
     assert!(refused.to_string().contains("still uses"), "{refused}");
     drop(pin);
