@@ -145,7 +145,7 @@ struct Message {
 }
 
 /// The id and the bytes of a message; the same for an event whenever it is sent.
-fn message(event: RawEvent) -> Result<(String, Vec<u8>), serde_json::Error> {
+fn message(event: &RawEvent) -> Result<(String, Vec<u8>), serde_json::Error> {
     let event = PublicEvent::of(event)?;
     let id = event.id.clone();
     let timestamp = event.occurred_at.clone();
@@ -314,13 +314,13 @@ mod tests {
     #[test]
     fn a_message_is_the_event_and_always_the_same_bytes() {
         let event = testing::event(7, 3, r#"{"type":"cart.cleared"}"#);
-        let (id, body) = message(event.clone()).expect("JSON");
+        let (id, body) = message(&event).expect("JSON");
         assert_eq!(id, format!("evt_{:032x}", 7));
         let json: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(
             (&json["type"], &json["timestamp"]),
             (&"cart.cleared".into(), &json["occurred_at"])
         );
-        assert_eq!(message(event).expect("JSON").1, body);
+        assert_eq!(message(&event).expect("JSON").1, body);
     }
 }

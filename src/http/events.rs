@@ -168,7 +168,7 @@ pub async fn list(State(app): State<App>, asked: Asked) -> Result<Response, Prob
         },
         data: page
             .events
-            .into_iter()
+            .iter()
             .map(PublicEvent::of)
             .collect::<Result<_, _>>()
             .map_err(Problem::internal)?,

@@ -174,7 +174,7 @@ impl Stream {
             self.after.position = page.through;
             if !page.events.is_empty() {
                 self.told(page.through);
-                return self.write(page);
+                return self.write(&page);
             }
             if self.told_at.elapsed() >= HEARTBEAT {
                 // An id without data moves the client's place on and shows it nothing.
@@ -202,11 +202,11 @@ impl Stream {
         self.told_at = Instant::now();
     }
 
-    fn write(&self, page: Page) -> Option<Bytes> {
+    fn write(&self, page: &Page) -> Option<Bytes> {
         let mut text = String::new();
         let through = page.through;
         let last = page.events.last().map(|event| event.position);
-        for event in page.events {
+        for event in &page.events {
             let id = Cursor::new(page.log, event.position);
             let json = PublicEvent::of(event).and_then(|event| serde_json::to_string(&event));
             let Ok(json) = json else {
