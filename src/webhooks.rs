@@ -18,6 +18,7 @@ use sqlx::PgPool;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use self::rows::Replaced;
 use crate::{
     as_of::exactly,
     clock::Surroundings,
@@ -144,7 +145,7 @@ struct Message {
 }
 
 /// The id and the bytes of a message; the same for an event whenever it is sent.
-fn message(event: RawEvent) -> Result<(String, Vec<u8>), serde_json::Error> {
+fn message(event: &RawEvent) -> Result<(String, Vec<u8>), serde_json::Error> {
     let event = PublicEvent::of(event)?;
     let id = event.id.clone();
     let timestamp = event.occurred_at.clone();
@@ -233,32 +234,48 @@ pub async fn create(db: &PgPool, sealer: &Sealer, at: &Surroundings, new: &NewEn
     })
 }
 
-/// Gives an endpoint a new secret; the former one signs too until `former_until`. The same request makes
-/// one. `None`: there is no such endpoint.
+/// Which secret is to be replaced, and how.
+#[derive(Debug, Clone)]
+pub struct Rotation {
+    /// Until then the former secret signs too.
+    pub former_until: Timestamp,
+    /// Which request asks for it.
+    pub request: Uuid,
+    /// Of its body: a repeat has the same.
+    pub request_hash: [u8; 32],
+}
+
+/// Why there is no new secret.
+#[derive(Debug, thiserror::Error)]
+pub enum RotateError {
+    /// There is no such endpoint.
+    #[error("there is no such endpoint")]
+    NotFound,
+    /// The same request with another body.
+    #[error("the key was used for another request")]
+    OtherRequest,
+    /// The database does not answer.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Gives an endpoint a new secret. The same request makes one, whatever others made since.
 pub async fn rotate(
     db: &PgPool,
     sealer: &Sealer,
     at: &Surroundings,
     id: EndpointId,
-    request: Uuid,
-    former_until: Timestamp,
-) -> sqlx::Result<Option<Made>> {
+    rotation: &Rotation,
+) -> Result<Made, RotateError> {
     let secret = standard_webhooks::secret(&at.bytes());
     let stored = sealer.seal_secret(at, id.0, &secret);
-    if rows::replace_secret(db, id, &stored, request, former_until, at.now()).await? {
-        let secret = Some(secret);
-        return Ok(Some(Made {
-            id,
-            secret,
-            repeated: false,
-        }));
-    }
-    let known = rows::secret(db, id).await?;
-    Ok(known.map(|known| Made {
-        id,
-        secret: sealer.open_secret(id.0, &known.secret),
-        repeated: true,
-    }))
+    let (secret, repeated) = match rows::replace_secret(db, id, &stored, rotation, at.now()).await? {
+        Replaced::Done => (Some(secret), false),
+        Replaced::Before { secret } => (secret.and_then(|sealed| sealer.open_secret(id.0, &sealed)), true),
+        Replaced::OtherRequest => return Err(RotateError::OtherRequest),
+        Replaced::NotFound => return Err(RotateError::NotFound),
+    };
+    Ok(Made { id, secret, repeated })
 }
 
 impl Attempt {
@@ -297,13 +314,13 @@ mod tests {
     #[test]
     fn a_message_is_the_event_and_always_the_same_bytes() {
         let event = testing::event(7, 3, r#"{"type":"cart.cleared"}"#);
-        let (id, body) = message(event.clone()).expect("JSON");
+        let (id, body) = message(&event).expect("JSON");
         assert_eq!(id, format!("evt_{:032x}", 7));
         let json: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(
             (&json["type"], &json["timestamp"]),
             (&"cart.cleared".into(), &json["occurred_at"])
         );
-        assert_eq!(message(event).expect("JSON").1, body);
+        assert_eq!(message(&event).expect("JSON").1, body);
     }
 }

@@ -90,26 +90,26 @@ pub fn event_id(id: Uuid) -> String {
 impl PublicEvent {
     /// The public form of a row. Fails only where the stored payload is no JSON, which the column does
     /// not allow.
-    pub fn of(event: RawEvent) -> Result<Self, serde_json::Error> {
+    pub fn of(event: &RawEvent) -> Result<Self, serde_json::Error> {
         Ok(Self {
             id: event_id(event.event_id),
             data: without_personal(serde_json::from_str(&event.payload.payload)?),
-            event_type: event.payload.event_type,
-            version: event.payload.event_version,
+            event_type: event.payload.event_type.clone(),
+            version: event.payload.event_version.clone(),
             position: event.position,
             aggregate: PublicAggregate {
-                aggregate_type: event.aggregate_type,
-                id: event.aggregate_id,
+                aggregate_type: event.aggregate_type.clone(),
+                id: event.aggregate_id.clone(),
                 sequence: event.sequence,
             },
             occurred_at: exactly(event.occurred_at),
             recorded_at: exactly(event.recorded_at),
             metadata: PublicMetadata {
                 actor: PublicActor {
-                    kind: event.metadata.actor_kind,
-                    id: event.metadata.actor_id,
+                    kind: event.metadata.actor_kind.clone(),
+                    id: event.metadata.actor_id.clone(),
                 },
-                channel: event.metadata.channel,
+                channel: event.metadata.channel.clone(),
                 causation_id: event.causation_id.map(event_id),
                 correlation_id: event.correlation_id.map(|id| OrderId::from_uuid(id).to_string()),
             },
@@ -154,7 +154,7 @@ mod tests {
         event.metadata.ip_hash = Some("0123456789abcdef".into());
         event.metadata.request_id = Some("from-the-proxy.1".into());
         event.causation_id = Some(Uuid::from_u128(6));
-        let told = serde_json::to_value(PublicEvent::of(event).expect("JSON")).expect("JSON");
+        let told = serde_json::to_value(PublicEvent::of(&event).expect("JSON")).expect("JSON");
         assert_eq!(
             told,
             json!({

@@ -19,7 +19,7 @@ use crate::{
     feed::pages::Types,
     webhooks::{
         self, Attempt, CreateError, Delivery, ENDPOINTS_MAX, Endpoint, EndpointId, Made, NewEndpoint, OVERLAP_HOURS,
-        OVERLAP_HOURS_MAX,
+        OVERLAP_HOURS_MAX, RotateError, Rotation,
         rows::{self, Change, Rewound},
         target,
     },
@@ -51,9 +51,11 @@ pub struct NewWebhook {
 pub struct WebhookChange {
     /// Where to post.
     url: Option<String>,
-    /// Only these; an empty list is all. What was passed over is not told later, but by a rewind.
+    /// Only these; an empty list is all. What waits and is of another type is told no more, and what was
+    /// passed over is not told later, but by a rewind.
     event_types: Option<Vec<String>>,
-    /// Disabled, it is told nothing; enabled again, it is told what happened meanwhile.
+    /// Disabled, it is told nothing; enabled again, it is told what happened meanwhile, and what waited is
+    /// tried for 72 hours from then on.
     enabled: Option<bool>,
 }
 
@@ -177,7 +179,11 @@ pub async fn create(
     let db = app.log.pool();
     let new = NewEndpoint {
         url,
-        event_types: types(&event_types)?,
+        event_types: types(&event_types)?
+            .names()
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect(),
         after,
         request: command.id,
         request_hash: command.body_hash,
@@ -229,7 +235,7 @@ pub async fn change(
     Ok(Answer::ok(endpoint(&app, id).await?))
 }
 
-/// Removes an endpoint, and what waits for it.
+/// Removes an endpoint, and what waits for it. A repeat finds nothing to remove and is answered 404.
 #[utoipa::path(delete, path = "/api/v1/admin/webhooks/{webhook_id}", tag = "events", security(("admin" = [])),
     params(("webhook_id" = String, Path)),
     responses((status = 204), (status = 404, description = "webhook_not_found")))]
@@ -243,11 +249,12 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A new secret. The former one signs too for a while, so that the receiver can change over.
+/// A new secret. The former one signs too for a while, so that the receiver can change over. A repeat under
+/// the same key is answered alike, with `secret` null if another request made one since.
 #[utoipa::path(post, path = "/api/v1/admin/webhooks/{webhook_id}/rotate", tag = "events", security(("admin" = [])),
     params(("webhook_id" = String, Path)), request_body = SecretRotation,
     responses((status = 200, body = WebhookWithSecret), (status = 404, description = "webhook_not_found"),
-        (status = 422, description = "validation_failed")))]
+        (status = 422, description = "validation_failed, idempotency_key_reused")))]
 pub async fn rotate(
     State(app): State<App>,
     _: Admin,
@@ -258,9 +265,18 @@ pub async fn rotate(
     let mut checks = Checks::default();
     checks.in_range("/overlap_hours", hours, 0, OVERLAP_HOURS_MAX);
     checks.done()?;
-    let until = app.surroundings.now() + TimeDelta::hours(hours);
-    let made = webhooks::rotate(app.log.pool(), &app.sealer, &app.surroundings, id, command.id, until).await?;
-    with_secret(&app, made.ok_or(Code::WebhookNotFound)?).await
+    let rotation = Rotation {
+        former_until: app.surroundings.now() + TimeDelta::hours(hours),
+        request: command.id,
+        request_hash: command.body_hash,
+    };
+    let made = webhooks::rotate(app.log.pool(), &app.sealer, &app.surroundings, id, &rotation).await;
+    let made = made.map_err(|error| match error {
+        RotateError::NotFound => Problem::from(Code::WebhookNotFound),
+        RotateError::OtherRequest => Code::IdempotencyKeyReused.into(),
+        RotateError::Database(error) => error.into(),
+    })?;
+    with_secret(&app, made).await
 }
 
 /// What an endpoint did not take, and the last requests.
@@ -380,9 +396,7 @@ fn url(app: &App, checks: &mut Checks, text: &str) -> Option<String> {
     }
 }
 
-fn types(names: &[String]) -> Result<Vec<String>, Problem> {
-    match Types::named(names.iter().map(String::as_str)) {
-        Ok(types) => Ok(types.names().iter().map(|name| (*name).to_owned()).collect()),
-        Err(unknown) => Err(super::events::unknown_type(&unknown).at("/event_types")),
-    }
+fn types(names: &[String]) -> Result<Types, Problem> {
+    let types = Types::named(names.iter().map(String::as_str));
+    types.map_err(|unknown| super::events::unknown_type(&unknown).at("/event_types"))
 }

@@ -201,14 +201,7 @@ impl Tokens {
         let Some(value) = headers.get(header::AUTHORIZATION) else {
             return Ok(Caller::Nobody);
         };
-        let token = value
-            .to_str()
-            .ok()
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim())
-            .filter(|token| token.len() <= TOKEN_BYTES_MAX)
-            .ok_or_else(|| unauthorized(Code::TokenInvalid))?;
+        let token = bearer(value).ok_or_else(|| unauthorized(Code::TokenInvalid))?;
         if token.contains('.') {
             return self.jwt_caller(token, now);
         }
@@ -217,11 +210,20 @@ impl Tokens {
             .ok_or_else(|| unauthorized(Code::TokenInvalid))
     }
 
+    /// When the member's or admin's token of these headers ends, if that is what they show.
+    pub fn ends_at(&self, headers: &HeaderMap) -> Option<Timestamp> {
+        let token = headers.get(header::AUTHORIZATION).and_then(bearer)?;
+        Timestamp::from_timestamp(self.claims(token)?.exp, 0)
+    }
+
+    fn claims(&self, token: &str) -> Option<Claims> {
+        let token = jsonwebtoken::decode::<Claims>(token, &self.jwt, &self.validation);
+        token.ok().map(|token| token.claims)
+    }
+
     fn jwt_caller(&self, token: &str, now: Timestamp) -> Result<Caller, Problem> {
         let invalid = || unauthorized(Code::TokenInvalid);
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.jwt, &self.validation)
-            .map_err(|_| invalid())?
-            .claims;
+        let claims = self.claims(token).ok_or_else(invalid)?;
         if claims.exp <= now.timestamp() {
             return Err(unauthorized(Code::TokenExpired));
         }
@@ -305,6 +307,13 @@ impl FromRequestParts<App> for Admin {
             Caller::Guest(_) | Caller::Member(_) => Err(Code::Forbidden.into()),
         }
     }
+}
+
+/// The token of an `Authorization` header.
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    let token = Some(token.trim()).filter(|token| token.len() <= TOKEN_BYTES_MAX);
+    token.filter(|_| scheme.eq_ignore_ascii_case("bearer"))
 }
 
 /// A 401 names the scheme that would do (RFC 9110, 11.6.1).

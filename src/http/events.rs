@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
     response::{IntoResponse, Response},
 };
+use jangbu_events::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -72,6 +73,8 @@ pub struct Asked {
     types: Types,
     limit: i64,
     stream: bool,
+    /// When the token ends, if it ever does.
+    token_ends_at: Option<Timestamp>,
 }
 
 impl FromRequestParts<App> for Asked {
@@ -96,6 +99,7 @@ impl FromRequestParts<App> for Asked {
             types: types(query.types.as_deref())?,
             limit: limit(query.limit, 100, 1_000)?.into(),
             stream,
+            token_ends_at: app.tokens.ends_at(&parts.headers),
         })
     }
 }
@@ -153,9 +157,10 @@ pub async fn list(State(app): State<App>, asked: Asked) -> Result<Response, Prob
         types,
         limit,
         stream,
+        token_ends_at,
     } = asked;
     if stream {
-        return stream::open(app, after, types).await;
+        return stream::open(app, after, types, token_ends_at).await;
     }
     let page = pages::page(app.log.pool(), after, &types, limit).await?;
     let answer = EventPage {
@@ -168,7 +173,7 @@ pub async fn list(State(app): State<App>, asked: Asked) -> Result<Response, Prob
         },
         data: page
             .events
-            .into_iter()
+            .iter()
             .map(PublicEvent::of)
             .collect::<Result<_, _>>()
             .map_err(Problem::internal)?,

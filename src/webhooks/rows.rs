@@ -3,11 +3,11 @@
 //! Every change raises `revision`, so that the runner begins anew from what is here.
 
 use jangbu_events::Timestamp;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::{Attempt, Delivery, Endpoint, EndpointId, NewEndpoint, keeping::AttemptRow};
-use crate::as_of::exactly;
+use super::{Attempt, Delivery, Endpoint, EndpointId, NewEndpoint, Rotation, keeping::AttemptRow};
+use crate::{as_of::exactly, feed::pages::Types};
 
 struct EndpointRow {
     endpoint_id: Uuid,
@@ -121,29 +121,79 @@ pub async fn secret(db: &PgPool, id: EndpointId) -> sqlx::Result<Option<SecretRo
     .await
 }
 
-/// Puts a new secret in the place of the present one; `false` if this request has done so, or there is no
-/// such endpoint.
+/// How the replacing of a secret ended.
+#[derive(Debug)]
+pub enum Replaced {
+    /// There is a new one.
+    Done,
+    /// This request had replaced it before.
+    Before {
+        /// Sealed; `None` if another request replaced it since.
+        secret: Option<Vec<u8>>,
+    },
+    /// The request had another body then.
+    OtherRequest,
+    /// There is no such endpoint.
+    NotFound,
+}
+
+/// Puts a new secret in the place of the present one, once for each request.
 pub async fn replace_secret(
     db: &PgPool,
     id: EndpointId,
     secret: &[u8],
-    request: Uuid,
-    former_until: Timestamp,
+    rotation: &Rotation,
     now: Timestamp,
-) -> sqlx::Result<bool> {
-    let replaced = sqlx::query!(
+) -> sqlx::Result<Replaced> {
+    let mut tx = db.begin().await?;
+    // Locked first: of two repeats at once the second sees what the first has made.
+    let known = sqlx::query!(
+        "select secret, secret_of from webhook_endpoints where endpoint_id = $1 for update",
+        id.0
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(known) = known else {
+        return Ok(Replaced::NotFound);
+    };
+    let before = sqlx::query_scalar!(
+        "select request_hash from webhook_rotations where endpoint_id = $1 and request = $2",
+        id.0,
+        rotation.request,
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let is_latest = known.secret_of == rotation.request;
+    // What was rotated before there was a table of rotations is known by its secret alone.
+    if before.is_some() || is_latest {
+        if before.is_some_and(|hash| hash != rotation.request_hash) {
+            return Ok(Replaced::OtherRequest);
+        }
+        let secret = is_latest.then_some(known.secret);
+        return Ok(Replaced::Before { secret });
+    }
+    sqlx::query!(
+        "insert into webhook_rotations (endpoint_id, request, request_hash) values ($1, $2, $3)",
+        id.0,
+        rotation.request,
+        rotation.request_hash.as_slice(),
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
         "update webhook_endpoints
         set former_secret = secret, former_until = $4, secret = $2, secret_of = $3, revision = revision + 1, updated_at = $5
-        where endpoint_id = $1 and secret_of <> $3",
+        where endpoint_id = $1",
         id.0,
         secret,
-        request,
-        former_until,
+        rotation.request,
+        rotation.former_until,
         now,
     )
-    .execute(db)
+    .execute(&mut *tx)
     .await?;
-    Ok(replaced.rows_affected() > 0)
+    tx.commit().await?;
+    Ok(Replaced::Done)
 }
 
 /// What an admin changes; what is `None` stays.
@@ -151,28 +201,90 @@ pub async fn replace_secret(
 pub struct Change {
     /// Where we post.
     pub url: Option<String>,
-    /// Only these; empty is all.
-    pub event_types: Option<Vec<String>>,
+    /// Only these.
+    pub event_types: Option<Types>,
     /// Whether it is told anything.
     pub enabled: Option<bool>,
 }
 
-/// Changes an endpoint; `false` if there is none.
+/// Changes an endpoint; `false` if there is none. What waits and is of no wanted type any more counts as
+/// taken; enabled again, what waits is tried as if it had failed for the first time.
 pub async fn change(db: &PgPool, id: EndpointId, change: &Change, now: Timestamp) -> sqlx::Result<bool> {
-    let changed = sqlx::query!(
+    let mut tx = db.begin().await?;
+    // Locked first, as whoever keeps something of it does.
+    let known = sqlx::query!(
+        "select enabled from webhook_endpoints where endpoint_id = $1 for update",
+        id.0
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(known) = known else { return Ok(false) };
+    let names = change.event_types.as_ref().map(Types::names);
+    sqlx::query!(
         "update webhook_endpoints
         set url = coalesce($2, url), event_types = coalesce($3, event_types), enabled = coalesce($4, enabled),
             gone_at = case when $4 is null then gone_at end, revision = revision + 1, updated_at = $5
         where endpoint_id = $1",
         id.0,
         change.url.as_deref(),
-        change.event_types.as_deref(),
+        names as _,
         change.enabled,
+        now,
+    )
+    .execute(&mut *tx)
+    .await?;
+    if let Some(types) = change.event_types.as_ref().filter(|types| !types.is_all()) {
+        pass_over(&mut tx, id, types, now).await?;
+    }
+    if change.enabled == Some(true) && !known.enabled {
+        // The time that it was disabled is no time in which it refused anything.
+        sqlx::query!(
+            "update webhook_held set attempts = 0, since = $2, next_at = $2 where endpoint_id = $1 and not parked",
+            id.0,
+            now,
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Takes what waits and is not of the types for taken: the aggregate waits before its next event that is,
+/// or no more.
+async fn pass_over(db: &mut PgConnection, id: EndpointId, types: &Types, now: Timestamp) -> sqlx::Result<()> {
+    let stored = types.stored();
+    // Beyond the endpoint's position everything is read anew in any case.
+    sqlx::query!(
+        "with unwanted as (
+            select h.aggregate_type, h.aggregate_id, (
+                select n.position from events n
+                where n.aggregate_type = h.aggregate_type and n.aggregate_id = h.aggregate_id
+                    and n.position > h.position and n.position <= w.position and n.event_type = any($2)
+                order by n.sequence
+                limit 1
+            ) as next
+            from webhook_held h
+            join webhook_endpoints w using (endpoint_id)
+            join events e on e.position = h.position
+            where endpoint_id = $1 and e.event_type <> all($2)
+        ), released as (
+            delete from webhook_held h using unwanted u
+            where h.endpoint_id = $1 and h.aggregate_type = u.aggregate_type and h.aggregate_id = u.aggregate_id
+                and u.next is null
+        )
+        update webhook_held h
+        set position = u.next, attempts = 0, since = $3, next_at = $3, parked = false, error = ''
+        from unwanted u
+        where h.endpoint_id = $1 and h.aggregate_type = u.aggregate_type and h.aggregate_id = u.aggregate_id
+            and u.next is not null",
+        id.0,
+        stored as _,
         now,
     )
     .execute(db)
     .await?;
-    Ok(changed.rows_affected() > 0)
+    Ok(())
 }
 
 /// Removes an endpoint and whatever waits for it; `false` if there is none.

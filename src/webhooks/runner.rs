@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::{
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Window},
     letter::{About, Letter, Secrets},
 };
 use super::{
@@ -240,7 +240,7 @@ impl Runner<'_> {
                 present: open(&claimed.secret),
                 former: former.zip(claimed.former_until),
             }),
-            events: BTreeMap::new(),
+            events: Window::default(),
             read: None,
             look_at: Instant::now(),
             attempts: Vec::new(),
@@ -261,7 +261,7 @@ impl Runner<'_> {
                     Action::Read { after, limit } => endpoint.read = Some((after, limit)),
                     Action::Send { position, .. } => {
                         endpoint.busy += 1;
-                        let event = endpoint.events.get(&position).cloned();
+                        let event = endpoint.events.get(position);
                         let letter = Letter {
                             ctx: self.ctx.clone(),
                             sender: self.sender.clone(),

@@ -7,7 +7,7 @@ use reqwest::{
     header::{CONTENT_TYPE, RETRY_AFTER},
     redirect::Policy,
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::{Instant, timeout};
 
 use super::{
     core::Outcome,
@@ -20,16 +20,16 @@ const WITHIN: Duration = Duration::from_secs(15);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// An answer is read so far, to use the connection again, and forgotten.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
-/// Requests of this process at a time, to all endpoints together. Far more than the endpoints that let
-/// requests time out can take at once (each four, once it is known to be ill).
-const AT_ONCE: usize = 256;
+/// And for so long: its status has said everything.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// Posts to endpoints. Cheap to clone.
+/// Posts to endpoints. Cheap to clone. How many requests there are at a time is each endpoint's own
+/// bound ([`IN_FLIGHT`](super::core::IN_FLIGHT)): with one for all, those that let requests time out
+/// would take the places of the others.
 #[derive(Debug, Clone)]
 pub struct Sender {
     client: Client,
     live: bool,
-    places: Arc<Semaphore>,
 }
 
 /// A signed message.
@@ -69,16 +69,13 @@ impl Sender {
         Ok(Self {
             client: client.build()?,
             live,
-            places: Arc::new(Semaphore::new(AT_ONCE)),
         })
     }
 
-    /// Posts once. `sign` is called when it is this request's turn, as the time is a part of what is signed.
-    pub async fn send(&self, sign: impl FnOnce() -> Option<Outgoing>) -> Sent {
-        // Nobody closes it.
-        let _place = self.places.acquire().await;
+    /// Posts once; `None` is a message that could not be signed.
+    pub async fn send(&self, message: Option<Outgoing>) -> Sent {
         let started = Instant::now();
-        let (outcome, status) = match sign() {
+        let (outcome, status) = match message {
             Some(message) => self.post(message).await,
             None => (
                 failed("the secret does not open; is JANGBU_MASTER_KEY another one?"),
@@ -109,7 +106,8 @@ impl Sender {
             Ok(answer) => {
                 let outcome = judge(&answer);
                 let status = answer.status().as_u16();
-                forget(answer).await;
+                // What takes longer costs the connection, and nothing else.
+                let _ = timeout(ANSWER_WITHIN, forget(answer)).await;
                 (outcome, Some(status))
             }
             // Its text has the address, which may have a secret in its query.
@@ -149,5 +147,73 @@ async fn forget(mut answer: Response) {
         if read > ANSWER_BYTES_MAX {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        task::JoinSet,
+    };
+
+    use super::*;
+
+    /// Requests that are never answered: of forty endpoints, say.
+    const SILENT: usize = 320;
+
+    fn message(listener: &TcpListener) -> Outgoing {
+        Outgoing {
+            url: format!("http://{}/", listener.local_addr().expect("it is bound")),
+            id: "evt_1".into(),
+            timestamp: 0,
+            signature: "v1,".into(),
+            body: b"{}".to_vec(),
+        }
+    }
+
+    /// Takes one request, and answers with these bytes and silence.
+    async fn answer_once(listener: &TcpListener, answer: &'static [u8]) {
+        let (mut connection, _) = listener.accept().await.expect("a connection");
+        let mut request = [0; 4_096];
+        let _ = connection.read(&mut request).await.expect("a request");
+        connection.write_all(answer).await.expect("it is written");
+        tokio::time::sleep(WITHIN).await;
+    }
+
+    #[tokio::test]
+    async fn endpoints_that_let_requests_time_out_take_nobody_s_place() {
+        let sender = Sender::try_new(false).expect("a client");
+        // Connections to it are made by the kernel at most, and never answered: the first end after five seconds.
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let well = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let mut waiting = JoinSet::new();
+        for _ in 0..SILENT {
+            let (sender, message) = (sender.clone(), message(&silent));
+            waiting.spawn(async move { sender.send(Some(message)).await });
+        }
+        // They all begin before the one that counts.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let answering = answer_once(&well, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        let sent = tokio::select! {
+            sent = timeout(Duration::from_secs(4), sender.send(Some(message(&well)))) => sent.expect("it is its turn"),
+            () = answering => panic!("it is not seen to be answered"),
+        };
+        assert_eq!(sent.outcome, Outcome::Delivered);
+        assert_eq!(waiting.len(), SILENT);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_end_is_not_waited_for() {
+        let sender = Sender::try_new(false).expect("a client");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let answering = answer_once(&listener, b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx");
+        let sent = tokio::select! {
+            sent = sender.send(Some(message(&listener))) => sent,
+            () = answering => panic!("it waits for the end"),
+        };
+        assert_eq!((sent.outcome, sent.status), (Outcome::Delivered, Some(200)));
+        assert!(sent.took < Duration::from_secs(5), "{:?}", sent.took);
     }
 }

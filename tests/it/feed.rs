@@ -404,3 +404,17 @@ async fn streams_are_few_and_end_with_the_process() {
         while stream.said().await != Said::End {}
     }
 }
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let mut web = Web::start_with(&[], false).await;
+    let now = Surroundings::system().now();
+    web.admin = mint_token(JWT_SECRET, Role::Admin, "kim", chrono::TimeDelta::seconds(4), now).expect("a token");
+    let mut stream = Sse::open(&web, "", None).await;
+    timeout(Duration::from_secs(8), async {
+        while stream.said().await != Said::End {}
+    })
+    .await
+    .expect("it ends");
+    page(&web, "limit=1").await.refused(401, "token_expired");
+}

@@ -1,5 +1,6 @@
 //! Webhooks to others, over real HTTP: signed, in order, again after a failure, after a crash and on demand.
 
+mod changes;
 mod receiver;
 
 use std::{collections::BTreeSet, time::Duration};

@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
+use jangbu_events::Timestamp;
 use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -35,7 +36,7 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Events of one batch: what a slow client makes us keep.
 const BATCH: i64 = 100;
-/// A stream ends after so long and is asked for again, with a token that is still good.
+/// A stream ends after so long at the latest, and is asked for again: with a token that still opens one.
 const AGE_MAX: Duration = Duration::from_secs(3_600);
 /// Streams that read the log at the same time.
 const READERS: usize = 2;
@@ -81,8 +82,16 @@ pub fn give_up_on_the_silent(connection: &TcpStream) {
     let _ = connection;
 }
 
-/// Answers with a stream from `after` on.
-pub async fn open(app: App, after: Cursor, types: Types) -> Result<Response, Problem> {
+/// Answers with a stream from `after` on, which ends no later than the token that it was opened with.
+pub async fn open(
+    app: App,
+    after: Cursor,
+    types: Types,
+    token_ends_at: Option<Timestamp>,
+) -> Result<Response, Problem> {
+    // Once, here: nothing that is read or written later moves it.
+    let age = token_ends_at.map_or(AGE_MAX, |at| (at - app.surroundings.now()).to_std().unwrap_or_default());
+    let ends_at = Instant::now() + age.min(AGE_MAX);
     let place = app.streams.places.clone().try_acquire_owned().map_err(|_| {
         let max = app.config.event_streams_max;
         Problem::new(Code::TooManyStreams).fact("max", max).retry_after(5)
@@ -95,7 +104,7 @@ pub async fn open(app: App, after: Cursor, types: Types) -> Result<Response, Pro
         after,
         types,
         begun: false,
-        opened: Instant::now(),
+        ends_at,
         _counted: Counted::new(),
         _place: place,
         app,
@@ -128,7 +137,7 @@ struct Stream {
     types: Types,
     head: watch::Receiver<i64>,
     begun: bool,
-    opened: Instant,
+    ends_at: Instant,
     _counted: Counted,
     _place: OwnedSemaphorePermit,
 }
@@ -147,13 +156,11 @@ impl Stream {
             // At once: whoever waits for the first event knows that it may come.
             return Some(Bytes::from_static(b"retry: 2000\n\n"));
         }
-        if self.opened.elapsed() >= AGE_MAX {
-            return None;
-        }
-        let closed = self.app.streams.closed.clone();
+        let (closed, ends_at) = (self.app.streams.closed.clone(), self.ends_at);
         tokio::select! {
             biased;
             () = closed.cancelled() => None,
+            () = sleep_until(ends_at) => None,
             batch = self.batch() => batch,
         }
     }
@@ -174,7 +181,7 @@ impl Stream {
             self.after.position = page.through;
             if !page.events.is_empty() {
                 self.told(page.through);
-                return self.write(page);
+                return self.write(&page);
             }
             if self.told_at.elapsed() >= HEARTBEAT {
                 // An id without data moves the client's place on and shows it nothing.
@@ -202,11 +209,11 @@ impl Stream {
         self.told_at = Instant::now();
     }
 
-    fn write(&self, page: Page) -> Option<Bytes> {
+    fn write(&self, page: &Page) -> Option<Bytes> {
         let mut text = String::new();
         let through = page.through;
         let last = page.events.last().map(|event| event.position);
-        for event in page.events {
+        for event in &page.events {
             let id = Cursor::new(page.log, event.position);
             let json = PublicEvent::of(event).and_then(|event| serde_json::to_string(&event));
             let Ok(json) = json else {

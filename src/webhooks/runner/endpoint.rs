@@ -19,6 +19,44 @@ use super::{
 };
 use crate::feed::pages::{Page, PageError, Types};
 
+/// Bytes of payloads that are kept for one endpoint; what is beyond is read again when its turn comes.
+/// Of a hundred endpoints together as much as a small machine can spare.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// Events that were read and may be sent soon.
+#[derive(Default)]
+pub struct Window {
+    events: BTreeMap<i64, Arc<RawEvent>>,
+    bytes: usize,
+}
+
+impl Window {
+    /// One of them, if it is kept.
+    pub fn get(&self, position: i64) -> Option<Arc<RawEvent>> {
+        self.events.get(&position).cloned()
+    }
+
+    /// Keeps it, where there is room.
+    fn keep(&mut self, event: RawEvent) {
+        let bytes = event.payload.payload.len();
+        if self.bytes + bytes <= WINDOW_BYTES && !self.events.contains_key(&event.position) {
+            self.bytes += bytes;
+            self.events.insert(event.position, Arc::new(event));
+        }
+    }
+
+    fn retain(&mut self, wanted: impl Fn(i64) -> bool) {
+        let bytes = &mut self.bytes;
+        self.events.retain(|position, event| {
+            let stays = wanted(*position);
+            if !stays {
+                *bytes -= event.payload.payload.len();
+            }
+            stays
+        });
+    }
+}
+
 /// One that is served.
 pub struct Endpoint {
     pub core: Core,
@@ -27,7 +65,7 @@ pub struct Endpoint {
     pub types: Types,
     pub secrets: Arc<Secrets>,
     /// Events of the core's window.
-    pub events: BTreeMap<i64, RawEvent>,
+    pub events: Window,
     /// What the core wants read.
     pub read: Option<(i64, i64)>,
     pub look_at: Instant,
@@ -61,9 +99,12 @@ impl Endpoint {
         };
         let fed: Vec<(i64, Lane)> = page.events.iter().map(|event| (event.position, lane(event))).collect();
         self.core.fed(fed, page.through);
-        self.events
-            .extend(page.events.into_iter().map(|event| (event.position, event)));
-        self.forget();
+        // What waits behind a held event is not to take the room of what is sent.
+        for event in page.events {
+            if self.core.wants(event.position) {
+                self.events.keep(event);
+            }
+        }
     }
 
     pub fn sent(&mut self, position: i64, sent: Sent, about: Option<About>, now: Timestamp, chance: u64) {
@@ -98,9 +139,9 @@ impl Endpoint {
     }
 
     /// Of what is settled nothing is needed any more.
-    pub fn forget(&mut self) {
+    fn forget(&mut self) {
         let core = &self.core;
-        self.events.retain(|position, _| core.wants(*position));
+        self.events.retain(|position| core.wants(position));
     }
 
     pub async fn save(&mut self, db: &PgPool, fence: Fence) -> sqlx::Result<bool> {
@@ -129,5 +170,35 @@ impl Endpoint {
         };
         metrics::gauge!("jangbu_webhook_parked", "endpoint" => id.clone()).set(count(self.core.parked()));
         metrics::gauge!("jangbu_webhook_retrying", "endpoint" => id).set(count(self.core.failing()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::testing;
+
+    #[test]
+    fn what_is_kept_is_bounded_in_bytes_and_let_go_of() {
+        let mut window = Window::default();
+        let payload = format!(
+            r#"{{"type":"cart.cleared","filler":"{}"}}"#,
+            "x".repeat(WINDOW_BYTES / 4)
+        );
+        for position in 1..=100 {
+            window.keep(testing::event(position, 3, &payload));
+        }
+        let kept: Vec<i64> = window.events.keys().copied().collect();
+        assert_eq!(kept, [1, 2, 3], "the next ones to be sent");
+        assert!(window.bytes <= WINDOW_BYTES);
+        let one = window.get(1).expect("it is kept");
+        assert!(Arc::ptr_eq(&one, &window.get(1).expect("it is kept")), "no copy");
+        assert!(window.get(4).is_none());
+        // Read again, it counts once.
+        window.keep(testing::event(1, 3, &payload));
+        window.retain(|position| position > 3);
+        assert_eq!((window.events.len(), window.bytes), (0, 0));
+        window.keep(testing::event(4, 3, &payload));
+        assert!(window.get(4).is_some());
     }
 }

@@ -35,14 +35,14 @@ pub struct Letter {
 }
 
 impl Letter {
-    pub async fn send(self, position: i64, event: Option<RawEvent>) -> (Sent, Option<About>) {
+    pub async fn send(self, position: i64, event: Option<Arc<RawEvent>>) -> (Sent, Option<About>) {
         let event = if event.is_some() {
             Ok(event)
         } else {
-            // Of a lane that was held: it is in the log alone.
+            // Of a lane that was held, or of a window that was full: it is in the log alone.
             let _turn = self.readers.acquire().await;
             let read = reading::read(&self.ctx.db, position - 1, 1).await;
-            read.map(|mut events| events.pop().filter(|event| event.position == position))
+            read.map(|mut events| events.pop().filter(|event| event.position == position).map(Arc::new))
         };
         let unsent = |error: String| Sent {
             outcome: Outcome::Failed {
@@ -58,10 +58,10 @@ impl Letter {
             Err(_) => return (unsent("the log could not be read".to_owned()), None),
         };
         let about = (event.event_id, event.payload.event_type.clone());
-        let Ok((id, body)) = message(event) else {
+        let Ok((id, body)) = message(&event) else {
             return (unsent("the event is no JSON".to_owned()), Some(about));
         };
-        let sent = self.sender.send(|| self.signed(id, body)).await;
+        let sent = self.sender.send(self.signed(id, body)).await;
         (sent, Some(about))
     }
 
