@@ -182,7 +182,8 @@ async fn pages_have_everything_in_order_and_nobody_s_name() {
     for secret in [
         "홍길동",
         "성춘향",
-        "9876",
+        "9876-5432",
+        "98765432",
         "hong.gildong",
         "테헤란로",
         "904호",

@@ -85,7 +85,8 @@ async fn everything_is_told_signed_and_in_order_and_nobody_s_name() {
         for personal in [
             "홍길동",
             "성춘향",
-            "9876",
+            "9876-5432",
+            "98765432",
             "hong.gildong",
             "테헤란로",
             "ciphertext",
