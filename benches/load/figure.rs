@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::verdict::Verdict;
 
 /// What a figure is held against.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Against {
     /// What was measured for it in the same run.
     pub what: String,
@@ -16,7 +16,7 @@ pub struct Against {
 }
 
 /// What would be good enough, in hundredths of the limit or in the figure's unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
     /// At least so many hundredths of the limit.
@@ -32,15 +32,17 @@ pub enum Goal {
 }
 
 /// One line of the table.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Figure {
     /// Its name on the command line.
+    #[serde(deserialize_with = "for_ever")]
     pub row: &'static str,
     /// What was measured.
     pub measure: String,
     /// The median of the runs.
     pub value: u64,
     /// `us`, `/s` …
+    #[serde(deserialize_with = "for_ever")]
     pub unit: &'static str,
     /// Each run.
     pub runs: Vec<u64>,
@@ -104,6 +106,11 @@ impl Figure {
             _ => format!("{text}: **missed**"),
         }
     }
+}
+
+/// The few words of an earlier run stay as long as this process does.
+fn for_ever<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static str, D::Error> {
+    Ok(String::deserialize(deserializer)?.leak())
 }
 
 /// A Markdown table.

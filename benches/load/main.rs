@@ -75,6 +75,9 @@ struct Arguments {
     /// One short run each instead of medians of three: shows that it works, not how fast.
     #[arg(long)]
     quick: bool,
+    /// Put the figures into docs/benchmarks.md in the place of the same rows of an earlier run.
+    #[arg(long, conflicts_with = "quick")]
+    update: bool,
     /// Write the figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -118,10 +121,13 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(file) = &arguments.json {
         tokio::fs::write(file, report.json()?).await?;
     }
-    if arguments.rows.is_empty() && !arguments.quick {
+    let is_clean = report.is_clean();
+    if arguments.update {
+        report.in_place_of_older().await?.write().await?;
+    } else if arguments.rows.is_empty() && !arguments.quick {
         report.write().await?;
     }
-    anyhow::ensure!(report.is_clean(), "something was lost, doubled or out of order");
+    anyhow::ensure!(is_clean, "something was lost, doubled or out of order");
     Ok(())
 }
 

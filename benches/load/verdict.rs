@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, ops::AddAssign};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -20,7 +20,7 @@ pub struct Receipt {
 }
 
 /// All three are 0, or something is badly wrong.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Acknowledged and not in the log as acknowledged, or a hole in the log.
     pub lost: u64,
