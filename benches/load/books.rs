@@ -103,10 +103,10 @@ async fn long_in(database: &Database, surroundings: &Surroundings, pace: Pace) -
     }
     executor.log().pool().close().await;
     Ok(Figure {
-        row: "long",
+        row: "long".into(),
         measure: "a stock item of 100,000 events loaded cold, 400 after its last snapshot, p50".to_owned(),
         value: median(runs.clone()),
-        unit: "µs",
+        unit: "µs".into(),
         runs,
         limit: None,
         goal: Goal::AtMost(5_000),
@@ -143,10 +143,10 @@ async fn import_from(surroundings: &Surroundings, pace: Pace, quick: bool, direc
         verdict += its;
     }
     Ok(Figure {
-        row: "import",
+        row: "import".into(),
         measure: format!("past orders imported, {baskets} of {BASKET_LINES} lines, events"),
         value: median(runs.clone()),
-        unit: "/s",
+        unit: "/s".into(),
         runs,
         limit: Some(Against {
             what: "COPY in of the same events into a table with the same indexes".to_owned(),

@@ -89,10 +89,10 @@ pub async fn latency(surroundings: &Surroundings, pace: Pace) -> anyhow::Result<
     let figure = |hundredths, limit_us, goal| {
         let values: Vec<u64> = runs.iter().map(|run| run.percentile_us(hundredths)).collect();
         Figure {
-            row: "latency",
+            row: "latency".into(),
             measure: format!("one warm command through the executor, 1 client, p{hundredths}"),
             value: median(values.clone()),
-            unit: "µs",
+            unit: "µs".into(),
             runs: values,
             limit: Some(Against {
                 what: format!("pgbench, one-row commit, 1 client, p{hundredths}"),
@@ -125,10 +125,10 @@ pub async fn throughput(surroundings: &Surroundings, pace: Pace) -> anyhow::Resu
         };
         let (runs, verdict) = case.measure(surroundings, pace).await?;
         figures.push(Figure {
-            row: "commands",
+            row: "commands".into(),
             measure: format!("commands through the executor, {clients} client(s)"),
             value: median(runs.iter().map(|run| run.per_second)),
-            unit: "/s",
+            unit: "/s".into(),
             runs: runs.iter().map(|run| run.per_second).collect(),
             limit: Some(one_row(limit)),
             goal,
@@ -155,10 +155,10 @@ pub async fn events(surroundings: &Surroundings, pace: Pace) -> anyhow::Result<V
     let (runs, verdict) = case.measure(surroundings, pace).await?;
     let values: Vec<u64> = runs.iter().map(|run| run.per_second * count(change) as u64).collect();
     Ok(vec![Figure {
-        row: "events",
+        row: "events".into(),
         measure: "events through the executor, 3 a command, 128 clients".to_owned(),
         value: median(values.clone()),
-        unit: "/s",
+        unit: "/s".into(),
         runs: values,
         limit: Some(Against {
             what: "pgbench, rows of three-row commits of the same payloads, 32 clients".to_owned(),
@@ -181,10 +181,10 @@ pub async fn hot(surroundings: &Surroundings, pace: Pace) -> anyhow::Result<Vec<
     let (runs, hot_verdict) = case(1).measure(surroundings, pace).await?;
     verdict += hot_verdict;
     Ok(vec![Figure {
-        row: "hot",
+        row: "hot".into(),
         measure: "commands to one hot aggregate, 32 clients, no visible conflict".to_owned(),
         value: median(runs.iter().map(|run| run.per_second)),
-        unit: "/s",
+        unit: "/s".into(),
         runs: runs.iter().map(|run| run.per_second).collect(),
         limit: Some(Against {
             what: "commands through the executor, 32 clients".to_owned(),

@@ -1,8 +1,8 @@
 //! Figures with their limits and goals, as a table and as JSON.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::verdict::Verdict;
 
@@ -35,15 +35,13 @@ pub enum Goal {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Figure {
     /// Its name on the command line.
-    #[serde(deserialize_with = "for_ever")]
-    pub row: &'static str,
+    pub row: Cow<'static, str>,
     /// What was measured.
     pub measure: String,
     /// The median of the runs.
     pub value: u64,
     /// `us`, `/s` …
-    #[serde(deserialize_with = "for_ever")]
-    pub unit: &'static str,
+    pub unit: Cow<'static, str>,
     /// Each run.
     pub runs: Vec<u64>,
     /// Beside what.
@@ -106,11 +104,6 @@ impl Figure {
             _ => format!("{text}: **missed**"),
         }
     }
-}
-
-/// The few words of an earlier run stay as long as this process does.
-fn for_ever<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static str, D::Error> {
-    Ok(String::deserialize(deserializer)?.leak())
 }
 
 /// A Markdown table.

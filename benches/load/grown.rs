@@ -40,11 +40,11 @@ async fn in_one(
     verdict += its;
     let p50 = |runs: &[Run]| runs.iter().map(|run| run.percentile_us(50)).collect();
     let rate = |runs: &[Run]| runs.iter().map(|run| run.per_second).collect();
-    let figure = |measure: &str, unit, old: Vec<u64>, young: Vec<u64>, goal| Figure {
-        row: "grown",
+    let figure = |measure: &str, unit: &'static str, old: Vec<u64>, young: Vec<u64>, goal| Figure {
+        row: "grown".into(),
         measure: format!("{measure}, with {large} events in the log"),
         value: median(old.clone()),
-        unit,
+        unit: unit.into(),
         runs: old,
         limit: Some(Against {
             what: format!("the same with {small}"),

@@ -99,10 +99,10 @@ async fn replay_in(
         anyhow::ensure!(i64::try_from(told)? == head, "{told} of {head} events were read");
     }
     Ok(Figure {
-        row: "replay",
+        row: "replay".into(),
         measure: format!("the log read with all of its types, {head} events"),
         value: median(runs.clone()),
-        unit: "/s",
+        unit: "/s".into(),
         runs,
         limit: Some(Against {
             what: "COPY out of the same columns, looked at by nobody".to_owned(),
@@ -150,10 +150,10 @@ async fn rebuild_in(
         limits.push(copied_in(database, &database.options, schema).await?);
     }
     let speed = Figure {
-        row: "rebuild",
+        row: "rebuild".into(),
         measure: format!("order_history made again, indexed, caught up and switched to, of {head} events, rows"),
         value: median(runs.clone()),
-        unit: "/s",
+        unit: "/s".into(),
         runs,
         limit: Some(Against {
             what: "COPY in of the same rows into a table with the same indexes".to_owned(),
@@ -168,10 +168,10 @@ async fn rebuild_in(
     Ok(vec![
         speed,
         Figure {
-            row: "rebuild",
+            row: "rebuild".into(),
             measure: "the switch, in which the old build's workers wait".to_owned(),
             value: median(switches.clone()) * 100,
-            unit: "µs",
+            unit: "µs".into(),
             runs: switches.iter().map(|switch| switch * 100).collect(),
             limit: None,
             goal: Wanted::AtMost(10_000),
@@ -179,10 +179,10 @@ async fn rebuild_in(
             notes: "the last one with all projections fed and written to".to_owned(),
         },
         Figure {
-            row: "rebuild",
+            row: "rebuild".into(),
             measure: "how late stock_levels is while order_history is made again, p50".to_owned(),
             value: beside,
-            unit: "µs",
+            unit: "µs".into(),
             runs: vec![beside],
             limit: Some(Against {
                 what: "the same with no rebuild".to_owned(),

@@ -82,10 +82,10 @@ impl Report {
     pub async fn in_place_of_older(mut self) -> anyhow::Result<Self> {
         let older: Self = serde_json::from_str(&tokio::fs::read_to_string(JSON).await?)?;
         let mut new = std::mem::take(&mut self.figures);
-        let is_new: BTreeSet<&str> = new.iter().map(|new| new.figure.row).collect();
+        let is_new: BTreeSet<_> = new.iter().map(|new| new.figure.row.clone()).collect();
         let mut figures = Vec::new();
         for mut old in older.figures {
-            if is_new.contains(old.figure.row) {
+            if is_new.contains(&old.figure.row) {
                 // All of the row, where the first of it was.
                 figures.extend(new.extract_if(.., |new| new.figure.row == old.figure.row));
             } else {

@@ -61,10 +61,10 @@ async fn flash(shop: &Shop, surroundings: &Surroundings, sales: usize, serves: u
     );
     let worst = runs_ms.iter().max().copied().unwrap_or(0);
     Ok(Figure {
-        row: "flash",
+        row: "flash".into(),
         measure: format!("flash sale, stock {FLASH_STOCK}, {FLASH_BUYERS} buyers at {FLASH_AT_ONCE}, {serves} serve"),
         value: median(runs_ms.clone()),
-        unit: "ms",
+        unit: "ms".into(),
         runs: runs_ms,
         limit: None,
         goal: Goal::AtMost(1_000),
@@ -144,10 +144,10 @@ pub async fn journey(surroundings: &Surroundings, baskets_max: usize) -> anyhow:
         "{orders} orders of {net} won are in the sales, instead of {count} of {revenue} won"
     );
     Ok(vec![Figure {
-        row: "journey",
+        row: "journey".into(),
         measure: format!("{count} real baskets as live guests, {JOURNEY_CLIENTS} clients, every webhook three times"),
         value: u64::try_from(elapsed.as_millis())?,
-        unit: "ms",
+        unit: "ms".into(),
         runs: vec![u64::try_from(elapsed.as_millis())?],
         limit: None,
         goal: Goal::None,

@@ -70,10 +70,10 @@ async fn under_load(
     let (workers, relays) = measured?;
     let verdict = Verdict::of_log(&database.pool).await?;
     let figure = |who: &str, times: Vec<u64>| Figure {
-        row: "takeover",
+        row: "takeover".into(),
         measure: format!("from kill -9 of a {who} until others have caught up with that moment"),
         value: median(times.clone()),
-        unit: "ms",
+        unit: "ms".into(),
         notes: format!("slowest of {}: {} ms", times.len(), times.iter().max().unwrap_or(&0)),
         runs: times,
         limit: None,

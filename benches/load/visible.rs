@@ -74,10 +74,10 @@ pub async fn lag(surroundings: &Surroundings, pace: Pace) -> anyhow::Result<Vec<
         for (hundredths, goal) in [(50, p50), (99, p99)] {
             let values: Vec<u64> = runs.iter().map(|run| run.percentile_us(hundredths)).collect();
             figures.push(Figure {
-                row: "visible",
+                row: "visible".into(),
                 measure: format!("commit to visible {way}, 2,000 events/s, p{hundredths}"),
                 value: median(values.clone()),
-                unit: "µs",
+                unit: "µs".into(),
                 runs: values,
                 limit: None,
                 goal,

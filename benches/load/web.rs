@@ -86,10 +86,10 @@ pub async fn http(surroundings: &Surroundings, pace: Pace) -> anyhow::Result<Vec
         verdict += its;
     }
     let figure = |measure: &str, runs: &[Run], limit, goal, verdict| Figure {
-        row: "http",
+        row: "http".into(),
         measure: measure.to_owned(),
         value: median(runs.iter().map(|run| run.per_second)),
-        unit: "/s",
+        unit: "/s".into(),
         runs: runs.iter().map(|run| run.per_second).collect(),
         limit,
         goal,
@@ -204,11 +204,11 @@ async fn buy(shop: &Shop, surroundings: &Surroundings, pace: Pace, broker: bool)
         .await?;
 
     let way = if broker { "RabbitMQ" } else { "no broker" };
-    let figure = |row, measure: String, value, unit, goal, notes| Figure {
-        row,
+    let figure = |row: &'static str, measure: String, value, unit: &'static str, goal, notes| Figure {
+        row: row.into(),
         measure,
         value,
-        unit,
+        unit: unit.into(),
         runs: vec![value],
         limit: None,
         goal,
