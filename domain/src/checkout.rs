@@ -196,7 +196,12 @@ impl Checkout {
             Event::Order(order) if !matches!(order, OrderEvent::Imported { .. } | OrderEvent::Refunded { .. }) => {
                 event.id().ok()
             }
-            Event::Order(_) | Event::Cart(_) | Event::Payment(_) | Event::Stock(_) | Event::Product(_) => None,
+            Event::Order(_)
+            | Event::Cart(_)
+            | Event::Customer(_)
+            | Event::Payment(_)
+            | Event::Stock(_)
+            | Event::Product(_) => None,
         }
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod cart;
 pub mod checkout;
+pub mod customer;
 #[cfg(test)]
 mod fixtures;
 pub mod order;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 
 pub use cart::{Cart, CartCommand, CartError};
 pub use checkout::{Action, AnyCommand, Checkout, Timer, command_id};
+pub use customer::{CancellablePeriod, Customer, CustomerCommand, CustomerError, ProofOfBoth, Register};
 pub use order::{Order, OrderCommand, OrderError};
 pub use order_name::order_name;
 pub use payment::{Observation, Observed, Payment, PaymentCommand, PaymentError, Refunding, refund_id};

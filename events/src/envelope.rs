@@ -42,7 +42,7 @@ pub struct Recorded<E> {
     pub store_id: StoreId,
     /// `UUIDv5` of (command, index): the same command always makes the same event ids.
     pub event_id: Uuid,
-    /// `cart`, `order`, `payment`, `product`, `stock_item`.
+    /// `cart`, `customer`, `order`, `payment`, `product`, `stock_item`.
     pub aggregate_type: String,
     /// The stream's id in its text form (`ord_…`).
     pub aggregate_id: String,

@@ -3,7 +3,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    CartEvent, OrderEvent, PaymentEvent, ProductEvent, RawEvent, Recorded, StockEvent,
+    CartEvent, CustomerEvent, OrderEvent, PaymentEvent, ProductEvent, RawEvent, Recorded, StockEvent,
     envelope::Stored,
     upcast::{TypeVersion, UPCASTERS, UpcastError, Upcaster, upcast},
 };
@@ -14,6 +14,8 @@ use crate::{
 pub enum Event {
     /// Of a cart.
     Cart(CartEvent),
+    /// Of a customer.
+    Customer(CustomerEvent),
     /// Of an order.
     Order(OrderEvent),
     /// Of a payment.
@@ -61,6 +63,25 @@ pub const CURRENT_VERSIONS: &[TypeVersion] = &[
     ("cart.cleared", "1"),
     ("cart.checked_out", "1"),
     ("cart.reopened", "1"),
+    ("customer.registered", "1"),
+    ("customer.email_verified", "1"),
+    ("customer.phone_verified", "1"),
+    ("customer.profile_changed", "1"),
+    ("customer.address_added", "1"),
+    ("customer.address_changed", "1"),
+    ("customer.address_removed", "1"),
+    ("customer.default_address_chosen", "1"),
+    ("customer.consent_changed", "1"),
+    ("customer.password_changed", "1"),
+    ("customer.social_linked", "1"),
+    ("customer.social_unlinked", "1"),
+    ("customer.suspended", "1"),
+    ("customer.reinstated", "1"),
+    ("customer.withdrawal_requested", "1"),
+    ("customer.withdrawal_cancelled", "1"),
+    ("customer.withdrawal_completed", "1"),
+    ("customer.role_granted", "1"),
+    ("customer.role_revoked", "1"),
     ("order.placed", "1"),
     ("order.awaiting_payment", "1"),
     ("order.deadline_extended", "1"),
@@ -129,6 +150,7 @@ impl Event {
         }
         match stored.event_type.split_once('.').map(|(family, _)| family) {
             Some("cart") => payload(stored).map(Self::Cart),
+            Some("customer") => payload(stored).map(Self::Customer),
             Some("order") => payload(stored).map(Self::Order),
             Some("payment") => payload(stored).map(Self::Payment),
             Some("product") => payload(stored).map(Self::Product),
@@ -141,6 +163,7 @@ impl Event {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Cart(event) => event.name(),
+            Self::Customer(event) => event.name(),
             Self::Order(event) => event.name(),
             Self::Payment(event) => event.name(),
             Self::Product(event) => event.name(),
@@ -199,6 +222,7 @@ macro_rules! family {
 
 family!(
     Cart(CartEvent),
+    Customer(CustomerEvent),
     Order(OrderEvent),
     Payment(PaymentEvent),
     Product(ProductEvent),

@@ -133,6 +133,10 @@ typed_id!(
     CustomerId, "cus"
 );
 typed_id!(
+    /// An address that a customer keeps.
+    AddressId, "adr"
+);
+typed_id!(
     /// A line of a cart, kept by the order made of it: UUIDv5 of (cart, sku).
     LineId, "lin"
 );

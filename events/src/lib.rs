@@ -6,8 +6,10 @@
 //! write an upcaster; never change what an old event says.
 
 pub mod cart;
+pub mod customer;
 pub mod envelope;
 pub mod event;
+pub mod hashed;
 pub mod ids;
 pub mod money;
 pub mod order;
@@ -23,9 +25,16 @@ pub mod text;
 pub mod upcast;
 
 pub use cart::{CartEvent, ReopenReason};
+pub use customer::{
+    AgreedText, Consent, ConsentKind, CustomerEvent, PasswordChange, Role, SignUp, SocialAccount, SocialProvider,
+    SuspendReason, VerifiedBy,
+};
 pub use envelope::{Metadata, RawEvent, Recorded, Timestamp};
 pub use event::{DecodeError, Event};
-pub use ids::{AggregateId, CartId, CustomerId, LineId, OrderId, PaymentId, ProductId, Slot, StockItemId, StoreId};
+pub use hashed::Hashed;
+pub use ids::{
+    AddressId, AggregateId, CartId, CustomerId, LineId, OrderId, PaymentId, ProductId, Slot, StockItemId, StoreId,
+};
 pub use money::{Currency, Money};
 pub use order::{
     CancelReason, Consents, LineShare, OrderEvent, OrderLine, OrderTotals, Owner, PayMethod, RejectReason, Shortage,

@@ -4,6 +4,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::text::{self, TextError};
 
@@ -16,6 +17,12 @@ pub enum PersonalError {
     /// Not a postal code in use since 2015.
     #[error("must be a postal code of five digits (the old 123-456 form is no longer in use)")]
     Postcode,
+    /// Not a Korean mobile number.
+    #[error("must be a Korean mobile number such as 010-1234-5678")]
+    Mobile,
+    /// Not a provider's id of a person.
+    #[error("must be 1 to 255 printable ASCII characters")]
+    Subject,
     /// Not an e-mail address.
     #[error("must be an e-mail address")]
     Email,
@@ -54,6 +61,10 @@ macro_rules! personal_text {
         }
     };
 }
+
+mod member;
+
+pub use self::member::{AddressLabel, Mobile, Profile, RoadAddress, SavedAddress, SocialSubject};
 
 personal_text!(
     /// A Korean telephone number in E.164 (`+821012345678`).
@@ -167,8 +178,11 @@ impl Phone {
 
 impl FromStr for Email {
     type Err = PersonalError;
+
+    /// Composed (Unicode NFC) and in lower case, so that an address has one form.
     fn from_str(text: &str) -> Result<Self, PersonalError> {
-        let text = text.trim().to_lowercase();
+        let text: String = text.trim().to_lowercase().nfc().collect();
+        refuse_resident_number(&text)?;
         let (local, domain) = text.rsplit_once('@').ok_or(PersonalError::Email)?;
         let plain = |s: &str| !s.is_empty() && s.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '@');
         let dotted = domain.contains('.') && domain.split('.').all(|label| !label.is_empty());
@@ -477,6 +491,24 @@ mod tests {
             shown("01012345678"),
             Ok(("010-1234-5678".into(), "010-****-5678".into()))
         );
+    }
+
+    #[test]
+    fn an_email_address_has_one_form() {
+        let form = |s: &str| s.parse::<Email>().map(|e| e.as_str().to_owned());
+        assert_eq!(form(" Hong@Example.COM "), Ok("hong@example.com".into()));
+        assert_eq!(form("cafe\u{301}@example.com"), form("CAF\u{c9}@example.com"));
+        assert_eq!(form("900101-1234567@example.com"), Err(PersonalError::ResidentNumber));
+        for bad in [
+            "",
+            "hong",
+            "@example.com",
+            "hong@example",
+            "a b@example.com",
+            "hong@example..com",
+        ] {
+            assert_eq!(form(bad), Err(PersonalError::Email), "{bad}");
+        }
     }
 
     #[test]

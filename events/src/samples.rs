@@ -1,13 +1,15 @@
 //! One example of every event, with fixed values: for snapshots, the golden corpus and tests.
 
+mod customer;
+
 use std::collections::BTreeMap;
 
 use chrono::DateTime;
 use uuid::Uuid;
 
 use crate::{
-    AdjustReason, AggregateId, CancelReason, CartEvent, CartId, ChannelType, Consents, CustomerId, Event, LineId,
-    LineShare, Money, OrderEvent, OrderId, OrderLine, OrderTotals, Owner, PayMethod, PaymentEvent, PaymentId,
+    AddressId, AdjustReason, AggregateId, CancelReason, CartEvent, CartId, ChannelType, Consents, CustomerId, Event,
+    LineId, LineShare, Money, OrderEvent, OrderId, OrderLine, OrderTotals, Owner, PayMethod, PaymentEvent, PaymentId,
     PaymentMeans, ProductEvent, RefundReason, RefuseReason, RejectReason, ReleaseReason, ReopenReason, Sealed,
     Shortage, Sku, StockEvent, StoreId, TaxClass, Timestamp, order::ExtensionReason,
 };
@@ -88,10 +90,21 @@ fn consents() -> Consents {
     }
 }
 
+/// A customer.
+pub fn customer_id() -> CustomerId {
+    CustomerId::from_uuid(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0002))
+}
+
+/// An address of [`customer_id`].
+pub fn address_id() -> AddressId {
+    AddressId::from_uuid(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0003))
+}
+
 /// Every variant of every event, in the order of [`crate::event::CURRENT_VERSIONS`].
 pub fn all() -> Vec<Event> {
     let mut events: Vec<Event> = Vec::new();
     events.extend(cart_events().into_iter().map(Event::from));
+    events.extend(customer::events().into_iter().map(Event::from));
     events.extend(order_events().into_iter().map(Event::from));
     events.extend(payment_events().into_iter().map(Event::from));
     events.extend(product_events().into_iter().map(Event::from));
@@ -102,7 +115,7 @@ pub fn all() -> Vec<Event> {
 /// The events of [`all`] that name an owner, once more: of a member.
 pub fn of_members() -> Vec<Event> {
     let member = Owner::Member {
-        customer_id: CustomerId::from_uuid(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0002)),
+        customer_id: customer_id(),
     };
     let mut events = all();
     events.retain_mut(|event| match event {

@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use crate::{CartEvent, OrderEvent, PaymentEvent, ProductEvent, StockEvent, event::CURRENT_VERSIONS};
+use crate::{CartEvent, CustomerEvent, OrderEvent, PaymentEvent, ProductEvent, StockEvent, event::CURRENT_VERSIONS};
 
 /// The schema of a type's payload in its current version; `None` for a type that is not known.
 pub fn current(event_type: &str) -> Option<Value> {
     let (_, version) = CURRENT_VERSIONS.iter().find(|(known, _)| *known == event_type)?;
     match event_type.split_once('.')?.0 {
         "cart" => of::<CartEvent>(event_type, version),
+        "customer" => of::<CustomerEvent>(event_type, version),
         "order" => of::<OrderEvent>(event_type, version),
         "payment" => of::<PaymentEvent>(event_type, version),
         "product" => of::<ProductEvent>(event_type, version),

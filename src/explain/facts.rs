@@ -2,7 +2,7 @@
 //! new event, and what of it may be shown, must be considered.
 
 use jangbu_events::{
-    CartEvent, Event, Money, OrderEvent, OrderLine, PaymentEvent, ProductEvent, StockEvent, Timestamp,
+    CartEvent, CustomerEvent, Event, Money, OrderEvent, OrderLine, PaymentEvent, ProductEvent, StockEvent, Timestamp,
 };
 use serde::Serialize;
 
@@ -12,6 +12,7 @@ use crate::clock::korean_time;
 pub fn of(event: &Event) -> String {
     match event {
         Event::Cart(event) => of_cart(event),
+        Event::Customer(event) => of_customer(event),
         Event::Order(event) => of_order(event),
         Event::Payment(event) => of_payment(event),
         Event::Product(event) => of_product(event),
@@ -44,6 +45,31 @@ fn of_cart(event: &CartEvent) -> String {
             word(pay_method)
         ),
         CartEvent::Reopened { reason, .. } => word(reason),
+    }
+}
+
+fn of_customer(event: &CustomerEvent) -> String {
+    match event {
+        CustomerEvent::ConsentChanged { kind, given, .. } => {
+            format!("{} {}", word(kind), if *given { "given" } else { "withdrawn" })
+        }
+        CustomerEvent::PasswordChanged { reason } => word(reason),
+        CustomerEvent::SocialLinked { account } => word(&account.provider),
+        CustomerEvent::SocialUnlinked { provider, .. } => word(provider),
+        CustomerEvent::Suspended { reason } => word(reason),
+        CustomerEvent::WithdrawalRequested { executes_at } => format!("at {}", time(*executes_at)),
+        CustomerEvent::AddressAdded { address_id, .. }
+        | CustomerEvent::AddressChanged { address_id, .. }
+        | CustomerEvent::AddressRemoved { address_id, .. }
+        | CustomerEvent::DefaultAddressChosen { address_id } => address_id.to_string(),
+        CustomerEvent::EmailVerified { by, .. } | CustomerEvent::PhoneVerified { by, .. } => word(by),
+        CustomerEvent::Registered { .. }
+        | CustomerEvent::ProfileChanged { .. }
+        | CustomerEvent::Reinstated {}
+        | CustomerEvent::WithdrawalCancelled {}
+        | CustomerEvent::WithdrawalCompleted {}
+        | CustomerEvent::RoleGranted { .. }
+        | CustomerEvent::RoleRevoked { .. } => String::new(),
     }
 }
 

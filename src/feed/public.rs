@@ -1,7 +1,7 @@
 //! What outsiders see of an event: the log's row without what is ours alone.
 //!
-//! The payload goes out as it was stored, but for personal data: what is sealed in the log is not even
-//! sent as ciphertext, and the hash of a guest's token and the columns that an import kept are left out.
+//! The payload goes out as it was stored, but for personal data: what is sealed or hashed in the log is not
+//! even sent as ciphertext or hash, and the hash of a guest's token and the columns that an import kept are left out.
 //! This works on the JSON itself, so an event of a newer version is as safe as one that this version
 //! knows: [`Sealed`](jangbu_events::Sealed) has one form for ever.
 
@@ -48,7 +48,7 @@ pub struct PublicEvent {
 /// The stream of an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PublicAggregate {
-    /// `cart`, `order`, `payment`, `product` or `stock_item`.
+    /// `cart`, `customer`, `order`, `payment`, `product` or `stock_item`.
     #[serde(rename = "type")]
     pub aggregate_type: String,
     /// `ord_…`, as everywhere else.
@@ -135,7 +135,7 @@ fn without_personal(value: Value) -> Value {
     }
 }
 
-/// Whether this is a [`Sealed`](jangbu_events::Sealed). One of the names is enough: nothing else has them.
+/// Whether this is a [`Sealed`](jangbu_events::Sealed) or a [`Hashed`](jangbu_events::Hashed). One of the names is enough: nothing else has them.
 fn is_sealed(map: &Map<String, Value>) -> bool {
     map.contains_key("ciphertext") || map.contains_key("key_id")
 }
@@ -178,6 +178,7 @@ mod tests {
             for forbidden in [
                 "ciphertext",
                 "key_id",
+                "keyed_hash",
                 "token_hash",
                 "external_customer",
                 "external_reference",
@@ -187,7 +188,7 @@ mod tests {
             }
             assert_eq!(
                 told.matches(r#"{"sealed":true}"#).count(),
-                stored.matches("ciphertext").count()
+                stored.matches("ciphertext").count() + stored.matches("keyed_hash").count()
             );
         }
         assert!(sealed > 3, "the samples have sealed fields");
@@ -202,6 +203,7 @@ mod tests {
     fn payload(event: &Event) -> Value {
         let value = match event {
             Event::Cart(event) => serde_json::to_value(event),
+            Event::Customer(event) => serde_json::to_value(event),
             Event::Order(event) => serde_json::to_value(event),
             Event::Payment(event) => serde_json::to_value(event),
             Event::Product(event) => serde_json::to_value(event),

@@ -5,6 +5,7 @@
 //! reader's language and the request's id.
 
 mod codes;
+mod customers;
 mod domain;
 mod services;
 

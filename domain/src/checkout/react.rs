@@ -30,7 +30,7 @@ impl Checkout {
                 let available = *available;
                 self.answered(event.event_id, order_id, sku, Hold::Refused { available })
             }
-            Event::Stock(_) | Event::Product(_) => Vec::new(),
+            Event::Stock(_) | Event::Product(_) | Event::Customer(_) => Vec::new(),
         }
     }
 

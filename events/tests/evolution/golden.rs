@@ -22,6 +22,7 @@ fn events_are_written_in_their_current_version() {
     for (event, (event_type, version)) in samples::all().iter().zip(CURRENT_VERSIONS) {
         let written = match event {
             Event::Cart(event) => (event.event_type(), event.event_version()),
+            Event::Customer(event) => (event.event_type(), event.event_version()),
             Event::Order(event) => (event.event_type(), event.event_version()),
             Event::Payment(event) => (event.event_type(), event.event_version()),
             Event::Product(event) => (event.event_type(), event.event_version()),

@@ -57,6 +57,7 @@ pub fn schema_file(event_type: &str, version: &str) -> String {
 pub fn json(event: &Event) -> Value {
     let value = match event {
         Event::Cart(event) => serde_json::to_value(event),
+        Event::Customer(event) => serde_json::to_value(event),
         Event::Order(event) => serde_json::to_value(event),
         Event::Payment(event) => serde_json::to_value(event),
         Event::Product(event) => serde_json::to_value(event),

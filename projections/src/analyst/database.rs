@@ -311,6 +311,7 @@ fn sample_events() -> impl Iterator<Item = Recorded<Event>> {
     events.zip(1..).map(|(payload, position)| {
         let aggregate_type = match &payload {
             Event::Cart(_) => "cart",
+            Event::Customer(_) => "customer",
             Event::Order(_) => "order",
             Event::Payment(_) => "payment",
             Event::Product(_) => "product",
@@ -318,6 +319,7 @@ fn sample_events() -> impl Iterator<Item = Recorded<Event>> {
         };
         let aggregate_id = match &payload {
             Event::Cart(_) => samples::cart_id().to_string(),
+            Event::Customer(_) => samples::customer_id().to_string(),
             Event::Order(_) => samples::order_id().to_string(),
             Event::Payment(_) => samples::payment_id().to_string(),
             Event::Product(_) => samples::line().product_id.to_string(),

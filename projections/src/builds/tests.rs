@@ -162,6 +162,7 @@ async fn rows_of_every_sample_depend_on_it_alone() {
     for event in samples::all() {
         match event {
             Event::Cart(event) => history.cart(cart, now(), event),
+            Event::Customer(event) => history.customer(samples::customer_id(), now(), event),
             // Never of a stream that has other events.
             Event::Order(event @ OrderEvent::Imported { .. }) => {
                 history.import(OrderId::imported("journey", "1"), now(), event);

@@ -57,7 +57,7 @@ impl Changes {
                     let item: StockItemId = parsed(&event.aggregate_id)?;
                     changes.stock(event, item.product(), stock);
                 }
-                Event::Cart(_) | Event::Order(_) | Event::Payment(_) => {}
+                Event::Cart(_) | Event::Customer(_) | Event::Order(_) | Event::Payment(_) => {}
             }
         }
         Ok(changes)

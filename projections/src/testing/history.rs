@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 use jangbu_events::{
-    AggregateId, CartEvent, CartId, Event, Metadata, OrderEvent, OrderId, PaymentEvent, PaymentId, ProductEvent,
-    ProductId, RawEvent, Recorded, Sku, Slot, StockEvent, StoreId, Timestamp, envelope::Stored,
-    event::CURRENT_VERSIONS, samples,
+    AggregateId, CartEvent, CartId, CustomerEvent, CustomerId, Event, Metadata, OrderEvent, OrderId, PaymentEvent,
+    PaymentId, ProductEvent, ProductId, RawEvent, Recorded, Sku, Slot, StockEvent, StoreId, Timestamp,
+    envelope::Stored, event::CURRENT_VERSIONS, samples,
 };
 use uuid::Uuid;
 
@@ -44,6 +44,11 @@ impl History {
     /// Of a payment of the purchase that begins with this cart.
     pub fn payment(&mut self, cart: CartId, payment: PaymentId, at: Timestamp, event: PaymentEvent) {
         self.record(payment, "payment", cart.uuid(), at, event.into());
+    }
+
+    /// Of a customer.
+    pub fn customer(&mut self, customer: CustomerId, at: Timestamp, event: CustomerEvent) {
+        self.record(customer, "customer", customer.uuid(), at, event.into());
     }
 
     /// Of the product that the sku names.
@@ -90,6 +95,7 @@ impl History {
 fn raw(event: Recorded<Event>) -> RawEvent {
     let payload = match &event.payload {
         Event::Cart(event) => serde_json::to_string(event),
+        Event::Customer(event) => serde_json::to_string(event),
         Event::Order(event) => serde_json::to_string(event),
         Event::Payment(event) => serde_json::to_string(event),
         Event::Product(event) => serde_json::to_string(event),

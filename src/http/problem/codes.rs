@@ -154,6 +154,62 @@ codes! {
     /// The sum passes 1 trillion won.
     AmountTooLarge = "amount_too_large", UNPROCESSABLE_ENTITY, Never, "The amount is too large", "주문 금액이 한도를 넘습니다";
 
+    // Customers.
+    /// Another customer has the address.
+    EmailTaken = "email_taken", CONFLICT, Never, "The e-mail address is taken", "이미 사용 중인 이메일입니다";
+    /// Another customer has the phone.
+    PhoneTaken = "phone_taken", CONFLICT, Never, "The phone is taken", "이미 사용 중인 휴대전화번호입니다";
+    /// The address or the password: which of the two is not said.
+    CredentialsWrong = "credentials_wrong", UNAUTHORIZED, Never, "The e-mail address or the password is wrong", "이메일 또는 비밀번호가 올바르지 않습니다";
+    /// Signed out, here or elsewhere, or too long ago.
+    SessionEnded = "session_ended", UNAUTHORIZED, Never, "The session has ended", "로그인이 만료되었습니다";
+    /// No such session that is open.
+    SessionNotFound = "session_not_found", NOT_FOUND, AfterReload, "There is no such session", "로그인 기록을 찾을 수 없습니다";
+    /// No such customer.
+    CustomerNotFound = "customer_not_found", NOT_FOUND, Never, "There is no such customer", "회원을 찾을 수 없습니다";
+    /// Registered with other facts.
+    CustomerExists = "customer_exists", CONFLICT, Never, "The customer is registered already", "이미 가입한 회원입니다";
+    /// Left for ever.
+    CustomerWithdrawn = "customer_withdrawn", CONFLICT, Never, "The customer has left", "탈퇴한 회원입니다";
+    /// Kept from signing in and ordering.
+    CustomerSuspended = "customer_suspended", FORBIDDEN, Never, "The account is suspended", "이용이 정지된 회원입니다";
+    /// The assertion to be 14 or older is missing; nothing was stored.
+    UnderFourteen = "under_fourteen", UNPROCESSABLE_ENTITY, Never, "Only who is 14 or older can register", "만 14세 이상만 가입할 수 있습니다";
+    /// Nobody registers without it.
+    ConsentMissing = "consent_missing", UNPROCESSABLE_ENTITY, Never, "A required consent is missing", "필수 약관에 동의해야 합니다";
+    /// Each consent is given once.
+    ConsentTwice = "consent_twice", UNPROCESSABLE_ENTITY, Never, "A consent is given twice", "같은 동의 항목이 두 번 있습니다";
+    /// It ends when the customer leaves.
+    ConsentNotWithdrawable = "consent_not_withdrawable", CONFLICT, Never, "This consent ends only when you leave", "필수 동의는 탈퇴해야 철회됩니다";
+    /// A password goes with an e-mail address.
+    EmailRequired = "email_required", UNPROCESSABLE_ENTITY, Never, "An e-mail address is required", "이메일 주소가 필요합니다";
+    /// It was changed after the code was sent.
+    ContactChanged = "contact_changed", CONFLICT, AfterReload, "The e-mail address or phone has changed since", "인증 중에 이메일 주소나 전화번호가 변경되었습니다";
+    /// 20.
+    TooManyAddresses = "too_many_addresses", UNPROCESSABLE_ENTITY, Never, "There are too many addresses", "저장할 수 있는 배송지 수를 넘었습니다";
+    /// The customer keeps no such address.
+    AddressNotFound = "address_not_found", NOT_FOUND, AfterReload, "There is no such address", "배송지를 찾을 수 없습니다";
+    /// It would not be the first one.
+    PasswordExists = "password_exists", CONFLICT, AfterReload, "There is a password already", "이미 비밀번호가 있습니다";
+    /// None that could be changed.
+    PasswordMissing = "password_missing", CONFLICT, AfterReload, "There is no password", "설정된 비밀번호가 없습니다";
+    /// 10.
+    TooManySocialAccounts = "too_many_social_accounts", UNPROCESSABLE_ENTITY, Never, "There are too many linked accounts", "연결할 수 있는 소셜 계정 수를 넘었습니다";
+    /// Both accounts must be shown to belong to one person.
+    SocialProofRequired = "social_proof_required", FORBIDDEN, Never, "Sign in to both accounts first", "두 계정 모두 로그인해야 연결할 수 있습니다";
+    /// Without it the customer could not sign in.
+    LastWayToSignIn = "last_way_to_sign_in", CONFLICT, AfterReload, "It is the last way to sign in", "마지막 로그인 수단은 해제할 수 없습니다";
+    /// It can still be cancelled.
+    WithdrawalRequested = "withdrawal_requested", CONFLICT, AfterReload, "The customer has asked to leave", "탈퇴 신청 중인 회원입니다";
+    /// It cannot be cancelled any more.
+    WithdrawalDue = "withdrawal_due", CONFLICT, Never, "It is too late to stay", "탈퇴를 취소할 수 있는 기간이 지났습니다";
+    /// It cannot be completed yet.
+    WithdrawalNotDue = "withdrawal_not_due", CONFLICT, AfterReload, "The withdrawal is not due yet", "아직 탈퇴 취소 가능 기간입니다";
+    /// Every customer has it.
+    CustomerRole = "customer_role", CONFLICT, Never, "The role of a customer cannot be revoked", "기본 회원 권한은 해제할 수 없습니다";
+    /// 100.
+    TooManyRoles = "too_many_roles", UNPROCESSABLE_ENTITY, Never, "There are too many roles", "부여할 수 있는 권한 수를 넘었습니다";
+
     // Orders and payments.
     /// No such order, or somebody else's.
     OrderNotFound = "order_not_found", NOT_FOUND, Never, "There is no such order", "주문을 찾을 수 없습니다";

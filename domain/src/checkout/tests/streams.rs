@@ -21,6 +21,7 @@ impl<A: Decide> Streams<A> {
 pub fn recorded(payload: Event) -> Recorded<Event> {
     let (aggregate_type, aggregate_id) = match &payload {
         Event::Cart(_) => ("cart", samples::cart_id().to_string()),
+        Event::Customer(_) => ("customer", samples::customer_id().to_string()),
         Event::Order(_) => ("order", samples::order_id().to_string()),
         Event::Payment(_) => ("payment", samples::payment_id().to_string()),
         Event::Product(_) => ("product", product("A").to_string()),
