@@ -24,7 +24,7 @@ use self::{
     snapshots::Through,
     stream::{decode, fold, new_command, recorded},
 };
-use crate::log::{Answer, CommandRow, Log, NewPersonalKey, Outcome, UniqueKey, reading};
+use crate::log::{Answer, Beside, CommandRow, Log, NewPersonalKey, Outcome, UniqueKey, reading};
 
 /// Tries of a client's command before it is told of the conflict.
 pub const TRIES: u32 = 6;
@@ -61,6 +61,8 @@ pub struct CommandEnvelope {
     pub unique_keys: Vec<UniqueKey>,
     /// Written in the same append.
     pub personal_keys: Vec<NewPersonalKey>,
+    /// Changed in the same append.
+    pub beside: Beside,
     /// How long it may take in all.
     pub deadline: Duration,
     /// How often it is decided anew when another process was faster.
@@ -80,6 +82,11 @@ impl CommandEnvelope {
             expected_sequence: None,
             unique_keys: Vec::new(),
             personal_keys: Vec::new(),
+            beside: Beside {
+                released_keys: Vec::new(),
+                password: None,
+                ended_sessions: None,
+            },
             deadline: DEADLINE,
             tries: TRIES,
         }

@@ -22,7 +22,10 @@ use sqlx::{
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
-pub use self::rows::{Appended, CommandRow, Head, NewCommand, NewEvent, NewPersonalKey, Outcome, UniqueKey};
+pub use self::rows::{
+    Appended, Beside, CommandRow, EndedSessions, Head, NewCommand, NewEvent, NewPersonalKey, Outcome, PasswordRow,
+    UniqueKey,
+};
 use self::{
     appender::{Appender, COMMAND_BYTES_MAX, QUEUE_MAX, Submission, Waiting},
     chain::{Chain, Link},

@@ -133,6 +133,7 @@ impl<A: Decide> EventStore<A> for LogStore<A> {
             body_hash: None,
             unique_keys: Vec::new(),
             personal_keys: Vec::new(),
+            beside: crate::log::Beside::default(),
         };
         match self.log.append(command, DEADLINE).await {
             Ok(Outcome::Appended(_) | Outcome::Duplicate(_)) => {}

@@ -7,7 +7,7 @@ use jangbu_domain::Decide;
 use jangbu_events::{Event, RawEvent, Recorded, Slot, StoreId};
 
 use super::{CommandEnvelope, ExecuteError, LoadError, cache::Folded};
-use crate::log::{Appended, NewCommand, NewEvent, rows::event_id};
+use crate::log::{Appended, Beside, NewCommand, NewEvent, rows::event_id};
 
 /// An existing stream keeps its slot; a new one gets it from the command.
 fn slot<A: Decide>(id: A::Id, command: &A::Command, folded: &Folded<A>) -> Slot {
@@ -31,6 +31,7 @@ pub fn new_command<A: Decide>(
             occurred_at: A::happened_at(event),
         })
     });
+    let changes = events.len() > 0;
     Ok(NewCommand {
         command_id: envelope.command_id,
         store_id: StoreId::DEFAULT,
@@ -46,6 +47,12 @@ pub fn new_command<A: Decide>(
         body_hash: envelope.body_hash,
         unique_keys: envelope.unique_keys.clone(),
         personal_keys: envelope.personal_keys.clone(),
+        // With its events or not at all.
+        beside: if changes {
+            envelope.beside.clone()
+        } else {
+            Beside::default()
+        },
     })
 }
 

@@ -238,6 +238,7 @@ pub fn beginning<E: DomainEvent + Serialize>(
         body_hash: envelope.body_hash,
         unique_keys: Vec::new(),
         personal_keys: Vec::new(),
+        beside: crate::log::Beside::default(),
     }
 }
 

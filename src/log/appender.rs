@@ -379,6 +379,11 @@ fn gather(first: Submission, queue: &mut mpsc::Receiver<Submission>, next: &mut 
             work[index].1.push(submission.waiting);
             continue;
         }
+        if !submission.command.beside.released_keys.is_empty() {
+            // Keys are given back before any of the batch is claimed.
+            *next = Some(submission);
+            break;
+        }
         events += submission.command.events.len();
         bytes += submission.command.weight();
         if events > EVENTS_MAX || bytes > BYTES_MAX {

@@ -1,7 +1,7 @@
 //! The appender's decisions, without any I/O: how a batch is numbered, and what became of its
 //! commands when the database said no.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use jangbu_events::Timestamp;
 use uuid::Uuid;
@@ -46,8 +46,8 @@ pub struct Findings {
     pub commands: HashMap<Uuid, CommandRow>,
     /// Last sequence of each stream that the batch writes to.
     pub sequences: HashMap<(String, String), i64>,
-    /// Unique keys that are taken: (scope, value).
-    pub taken: HashSet<(String, String)>,
+    /// Who has the unique keys that are taken, by (scope, value).
+    pub taken: HashMap<(String, String), String>,
 }
 
 /// What the findings mean for one command.
@@ -169,11 +169,20 @@ pub fn judge(commands: &[&NewCommand], findings: &Findings, sent_at: Option<Plac
             continue;
         }
         let key_of = |key: &super::rows::UniqueKey| (key.scope.to_owned(), key.value.clone());
-        if let Some(key) = command.unique_keys.iter().find(|key| taken.contains(&key_of(key))) {
+        let has = |key: &&super::rows::UniqueKey| taken.get(&key_of(key)) == Some(&key.owner);
+        let released: Vec<_> = command.beside.released_keys.iter().filter(has).map(key_of).collect();
+        let is_taken = |key: &&super::rows::UniqueKey| {
+            let key = key_of(key);
+            taken.contains_key(&key) && !released.contains(&key)
+        };
+        if let Some(key) = command.unique_keys.iter().find(is_taken) {
             verdicts.push(Verdict::Answer(Outcome::KeyTaken { scope: key.scope }));
             continue;
         }
-        taken.extend(command.unique_keys.iter().map(key_of));
+        for key in &released {
+            taken.remove(key);
+        }
+        taken.extend(command.unique_keys.iter().map(|key| (key_of(key), key.owner.clone())));
         sequences.insert(
             stream,
             current + i64::try_from(command.events.len()).expect("a batch is small"),

@@ -35,6 +35,53 @@ pub struct NewCommand {
     pub unique_keys: Vec<UniqueKey>,
     /// Written in the same append.
     pub personal_keys: Vec<NewPersonalKey>,
+    /// Changed in the same append.
+    pub beside: Beside,
+}
+
+/// What few commands change besides, with their events or not at all. None of it may be in an event.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// Keys that their owner gives back. A command that does is the first of its batch, so that nobody
+    /// claims there what is given back only later.
+    pub released_keys: Vec<UniqueKey>,
+    /// The hash of a customer's password.
+    pub password: Option<PasswordRow>,
+    /// Sessions that end.
+    pub ended_sessions: Option<EndedSessions>,
+}
+
+impl Beside {
+    /// Whether there is nothing.
+    pub const fn is_empty(&self) -> bool {
+        self.released_keys.is_empty() && self.password.is_none() && self.ended_sessions.is_none()
+    }
+}
+
+/// A row of `credentials`.
+#[derive(Clone)]
+pub struct PasswordRow {
+    /// `cus_…`.
+    pub customer_id: String,
+    /// PHC string; `None` takes the row away.
+    pub hash: Option<String>,
+}
+
+impl std::fmt::Debug for PasswordRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PasswordRow({})", self.customer_id)
+    }
+}
+
+/// Rows of `sessions` that end.
+#[derive(Debug, Clone)]
+pub struct EndedSessions {
+    /// Whose.
+    pub customer_id: String,
+    /// The one that goes on.
+    pub except: Option<Uuid>,
+    /// `password_changed` or `closed`.
+    pub reason: &'static str,
 }
 
 /// One event to append.

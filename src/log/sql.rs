@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use jangbu_events::{AggregateId, Timestamp};
+use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
@@ -197,7 +198,7 @@ pub async fn append(db: &mut PgConnection, commands: &[&NewCommand], place: Plac
         Sent,
         r#"select head as "after!", recorded as recorded_at, taken as "taken!"
         from append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39)"#,
+            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40)"#,
         turn == Turn::Queue,
         place.after,
         place.recorded_at,
@@ -243,9 +244,39 @@ pub async fn append(db: &mut PgConnection, commands: &[&NewCommand], place: Plac
             .iter()
             .map(|(_, key)| key.phone_hash.as_deref())
             .collect::<Vec<_>>() as _,
+        beside(commands),
     )
     .fetch_one(db)
     .await
+}
+
+/// What the batch changes besides, as the function `append_beside` reads it; `None` for most.
+fn beside(commands: &[&NewCommand]) -> Option<Value> {
+    if commands.iter().all(|command| command.beside.is_empty()) {
+        return None;
+    }
+    let (mut released, mut passwords, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
+    for command in commands {
+        let (store, beside) = (command.store_id.uuid(), &command.beside);
+        released.extend(
+            beside
+                .released_keys
+                .iter()
+                .map(|key| json!({"store_id": store, "scope": key.scope, "value": key.value, "owner": key.owner})),
+        );
+        passwords.extend(
+            beside
+                .password
+                .iter()
+                .map(|row| json!({"customer_id": row.customer_id, "password_hash": row.hash})),
+        );
+        sessions.extend(
+            beside.ended_sessions.iter().map(
+                |ended| json!({"customer_id": ended.customer_id, "except_id": ended.except, "reason": ended.reason}),
+            ),
+        );
+    }
+    Some(json!({"released_keys": released, "passwords": passwords, "ended_sessions": sessions}))
 }
 
 /// Looks at everything a batch touches, in one snapshot, and at the head.
@@ -278,7 +309,7 @@ pub async fn find(db: &mut PgConnection, commands: &[&NewCommand]) -> sqlx::Resu
         .flat_map(|c| c.unique_keys.iter().map(|k| (c.store_id.uuid(), k)))
         .collect();
     let taken = sqlx::query!(
-        "select k.scope, k.value
+        "select k.scope, k.value, k.owner
         from unique_keys k
         join unnest($1::uuid[], $2::text[], $3::text[]) as t (store_id, scope, value)
             on k.store_id = t.store_id and k.scope = t.scope and k.value = t.value",
@@ -297,7 +328,10 @@ pub async fn find(db: &mut PgConnection, commands: &[&NewCommand]) -> sqlx::Resu
             .into_iter()
             .filter_map(|row| Some(((row.aggregate_type, row.aggregate_id), row.sequence?)))
             .collect(),
-        taken: taken.into_iter().map(|row| (row.scope, row.value)).collect(),
+        taken: taken
+            .into_iter()
+            .map(|row| ((row.scope, row.value), row.owner))
+            .collect(),
     };
     Ok((findings, head))
 }

@@ -49,6 +49,7 @@ fn renamed(stream: u128, expected: i64, events: usize) -> NewCommand {
         body_hash: None,
         unique_keys: vec![],
         personal_keys: vec![],
+        beside: jangbu::log::Beside::default(),
     }
 }
 

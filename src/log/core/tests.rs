@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta};
 use jangbu_events::{Slot, StoreId};
 
 use super::*;
-use crate::log::{NewEvent, UniqueKey};
+use crate::log::{Beside, NewEvent, UniqueKey};
 
 /// So many seconds into the test.
 fn at(seconds: i64) -> Timestamp {
@@ -37,6 +37,7 @@ fn command(id: u128, stream: &str, expected: i64, events: usize) -> NewCommand {
         body_hash: None,
         unique_keys: Vec::new(),
         personal_keys: Vec::new(),
+        beside: Beside::default(),
     }
 }
 
@@ -71,7 +72,7 @@ fn findings(rows: &[CommandRow], sequences: &[(&str, i64)], taken: &[&str]) -> F
             .collect(),
         taken: taken
             .iter()
-            .map(|value| ("order_number".to_owned(), (*value).to_owned()))
+            .map(|value| (("order_number".to_owned(), (*value).to_owned()), "a".to_owned()))
             .collect(),
     }
 }
@@ -252,4 +253,31 @@ fn who_keeps_losing_queues_for_a_while() {
         batches += 1;
     }
     assert_eq!(batches, i64::from(QUEUED_BATCHES));
+}
+
+#[test]
+fn what_its_owner_gives_back_can_be_claimed() {
+    let giving_back = |mut command: NewCommand, value: &str| {
+        command.beside.released_keys.push(UniqueKey {
+            scope: "order_number",
+            value: value.to_owned(),
+            owner: command.aggregate_id.clone(),
+        });
+        command
+    };
+    let found = findings(&[], &[], &["mine", "yours"]);
+    // "a" has both.
+    let commands = [
+        giving_back(command(1, "a", 0, 1), "mine"),
+        claiming(command(2, "b", 0, 1), "mine"),
+        claiming(command(3, "c", 0, 1), "mine"),
+        giving_back(command(4, "d", 0, 1), "yours"),
+        claiming(command(5, "e", 0, 1), "yours"),
+    ];
+    let taken = || Verdict::Answer(Outcome::KeyTaken { scope: "order_number" });
+    let expected = [Verdict::Keep, Verdict::Keep, taken(), Verdict::Keep, taken()];
+    assert_eq!(verdicts(&commands, &found, None), expected);
+    // In one command, the one for the other.
+    let swap = claiming(giving_back(command(6, "a", 0, 1), "mine"), "mine");
+    assert_eq!(verdicts(&[swap], &found, None), [Verdict::Keep]);
 }

@@ -189,6 +189,7 @@ pub fn command(event_type: &str, events: usize) -> NewCommand {
         body_hash: None,
         unique_keys: vec![],
         personal_keys: vec![],
+        beside: jangbu::log::Beside::default(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Commands that do not simply go in: duplicates, conflicts, taken keys, bad data, too many.
 
-use jangbu::log::{CommandRow, NewPersonalKey, UniqueKey};
+use jangbu::log::{CommandRow, NewPersonalKey, PasswordRow, UniqueKey};
 use jangbu_events::Timestamp;
 
 use super::*;
@@ -322,4 +322,94 @@ async fn when_the_queue_is_full_callers_hear_busy_and_may_come_again() {
     );
     let size = invariants::check(&database.pool).await;
     assert_eq!(usize::try_from(size.events), Ok(MANY));
+}
+
+#[tokio::test]
+async fn a_key_that_its_owner_gives_back_can_be_claimed() {
+    let database = Database::create().await;
+    let log = open(&database).await;
+    let key_of = |value: &str, owner: &str| UniqueKey {
+        owner: owner.to_owned(),
+        ..key(value)
+    };
+    let claiming = |stream: u128, sequence, value: &str, owner: &str| {
+        let mut command = renamed(stream, sequence, 1);
+        command.unique_keys = vec![key_of(value, owner)];
+        command
+    };
+    let releasing = |stream: u128, sequence, value: &str, owner: &str| {
+        let mut command = renamed(stream, sequence, 1);
+        command.beside.released_keys = vec![key_of(value, owner)];
+        command
+    };
+    let owner = async |value: &str| {
+        let owner = log.key_owner(StoreId::DEFAULT, "order_number", value).await;
+        owner.expect("keys are found")
+    };
+    appended(log.append(claiming(1, 0, "A", "one"), DEADLINE).await);
+    // Not by another.
+    appended(log.append(releasing(2, 0, "A", "two"), DEADLINE).await);
+    assert_eq!(owner("A").await.as_deref(), Some("one"));
+    // Claimed before it is given back in the same moment, it is not free yet; afterwards it is. And what is
+    // claimed and then given back is nobody's.
+    let batch = vec![
+        claiming(2, 1, "A", "two"),
+        releasing(1, 1, "A", "one"),
+        claiming(3, 0, "A", "three"),
+        claiming(4, 0, "B", "four"),
+        releasing(4, 1, "B", "four"),
+    ];
+    let outcomes = append_in_one_batch(&database, &log, batch).await;
+    let taken = |outcome: &_| matches!(outcome, Ok(Outcome::KeyTaken { .. }));
+    assert!(taken(&outcomes[0]), "{outcomes:?}");
+    for outcome in &outcomes[1..] {
+        assert!(matches!(outcome, Ok(Outcome::Appended(_))), "{outcomes:?}");
+    }
+    assert_eq!(owner("A").await.as_deref(), Some("three"));
+    assert_eq!(owner("B").await, None);
+    // One for the other, and nothing at all if the other is taken.
+    let mut change = claiming(3, 1, "C", "three");
+    change.beside.released_keys = vec![key_of("A", "three")];
+    appended(log.append(change, DEADLINE).await);
+    assert_eq!((owner("A").await, owner("C").await.as_deref()), (None, Some("three")));
+    appended(log.append(claiming(5, 0, "A", "five"), DEADLINE).await);
+    let mut refused = claiming(3, 2, "A", "three");
+    refused.beside.released_keys = vec![key_of("C", "three")];
+    assert!(taken(&log.append(refused, DEADLINE).await));
+    assert_eq!(owner("C").await.as_deref(), Some("three"));
+}
+
+#[tokio::test]
+async fn a_password_is_written_with_its_command_or_not_at_all() {
+    let database = Database::create().await;
+    let log = open(&database).await;
+    let setting = |sequence, hash: Option<&str>| {
+        let mut command = renamed(1, sequence, 1);
+        command.beside.password = Some(PasswordRow {
+            customer_id: "cus_1".to_owned(),
+            hash: hash.map(str::to_owned),
+        });
+        command
+    };
+    let hash = async || -> Option<String> {
+        sqlx::query_scalar("select password_hash from credentials where customer_id = 'cus_1'")
+            .fetch_optional(&database.pool)
+            .await
+            .expect("a row or none")
+    };
+    appended(log.append(setting(0, Some("$argon2id$1")), DEADLINE).await);
+    assert!(matches!(
+        log.append(setting(0, Some("$argon2id$2")), DEADLINE).await,
+        Ok(Outcome::Conflict { current: 1 })
+    ));
+    assert_eq!(hash().await.as_deref(), Some("$argon2id$1"));
+    appended(log.append(setting(1, Some("$argon2id$3")), DEADLINE).await);
+    assert_eq!(hash().await.as_deref(), Some("$argon2id$3"));
+    // The database would not take it: the command is refused, and others go on.
+    assert!(matches!(
+        log.append(setting(2, Some("plain")), DEADLINE).await,
+        Ok(Outcome::Rejected { .. })
+    ));
+    appended(log.append(setting(2, None), DEADLINE).await);
+    assert_eq!(hash().await, None);
 }

@@ -143,5 +143,6 @@ fn command(
         body_hash: None,
         unique_keys: vec![],
         personal_keys: vec![],
+        beside: jangbu::log::Beside::default(),
     }
 }

@@ -7,7 +7,10 @@
 
 mod submitting;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
@@ -32,7 +35,7 @@ struct Database {
     /// In the order of positions: (stream, sequence, command, when).
     events: Vec<(String, i64, Uuid, Timestamp)>,
     commands: HashMap<Uuid, CommandRow>,
-    keys: HashSet<(String, String)>,
+    keys: HashMap<(String, String), String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -89,7 +92,8 @@ impl Database {
             }
             violated |= self.commands.contains_key(&command.command_id);
             for key in &command.unique_keys {
-                violated |= !keys.insert((key.scope.to_owned(), key.value.clone()));
+                let taken = keys.insert((key.scope.to_owned(), key.value.clone()), key.owner.clone());
+                violated |= taken.is_some();
             }
         }
         if violated {
