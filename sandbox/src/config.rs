@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::oauth::OAuthApps;
 use crate::webhooks::signature::Secret;
 
 /// Whether a payment ran over a live or a test channel (`channel.type`).
@@ -81,6 +82,8 @@ pub struct SandboxConfig {
     pub deliveries_max: usize,
     /// Webhooks waiting to be sent; beyond it new ones are thrown away.
     pub webhooks_pending_max: usize,
+    /// How the shop is registered with Kakao, Naver and Google.
+    pub oauth: OAuthApps,
     /// The source of time.
     pub clock: Clock,
     /// Seed of ids, shuffles and jitter; without one every start is another, so that ids do not come again.
@@ -106,6 +109,7 @@ impl SandboxConfig {
             payments_max: 100_000,
             deliveries_max: 10_000,
             webhooks_pending_max: 100_000,
+            oauth: OAuthApps::default(),
             clock: Clock::System,
             seed: None,
         }
@@ -134,6 +138,7 @@ impl SandboxConfig {
             .map(|text| Secret::parse(text))
             .collect::<Result<Vec<_>, _>>()?;
         check_webhook_urls(&self.webhook_urls, &secrets)?;
+        self.oauth.validate()?;
         Ok(secrets)
     }
 }
@@ -170,6 +175,7 @@ impl fmt::Debug for SandboxConfig {
             )
             .field("webhook_version", &self.webhook_version)
             .field("channel_type", &self.channel_type)
+            .field("oauth", &self.oauth)
             .field("retry_time_scale", &self.retry_time_scale)
             .field("seed", &self.seed)
             .finish_non_exhaustive()
@@ -199,11 +205,15 @@ mod tests {
         type Spoil = fn(&mut SandboxConfig);
         let good = SandboxConfig::new("secret", "store-1");
         assert!(good.validate().is_ok());
-        let cases: [(&str, Spoil); 6] = [
+        let cases: [(&str, Spoil); 8] = [
             ("API secret", |c| c.api_secret.clear()),
             ("store id", |c| c.store_id.clear()),
             ("retry_time_scale", |c| c.retry_time_scale = 0),
             ("whsec_", |c| c.webhook_urls = vec!["http://127.0.0.1/".into()]),
+            ("naver's client", |c| c.oauth.naver.client_secret.clear()),
+            ("without a fragment", |c| {
+                c.oauth.google.redirect_uris = vec!["https://shop.example/#back".into()];
+            }),
             ("empty", |c| c.webhook_secrets = vec!["whsec_".into()]),
             ("not an http", |c| {
                 c.webhook_secrets = vec![SECRET.into()];

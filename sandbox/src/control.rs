@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use self::act::Act;
 use self::action::Action;
 use crate::faults::Fault;
+use crate::oauth;
 use crate::portone::Sandbox;
 use crate::portone::api::Operation;
 use crate::portone::attempt::Refusal;
@@ -57,7 +58,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Response {
     })
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Refusal> {
+pub(crate) fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| Refusal::new("RequestParseFailed", error.to_string()))
 }
 
@@ -86,7 +87,7 @@ enum OneOrMany {
 }
 
 async fn arm_faults(State(sandbox): State<Sandbox>, body: Bytes) -> Response {
-    let operations = Operation::ALL.map(Operation::name);
+    let operations = [&Operation::ALL.map(Operation::name)[..], &oauth::OPERATIONS].concat();
     let armed = parse::<OneOrMany>(&body).and_then(|given| {
         let specs = match given {
             OneOrMany::Many(specs) => specs,

@@ -29,6 +29,14 @@ pub(crate) enum FaultKind {
     CancelRequested,
     CancelFailed,
     DepositShort,
+    OauthNoIdToken,
+    OauthWrongNonce,
+    OauthWrongAudience,
+    OauthWrongIssuer,
+    OauthExpired,
+    OauthOtherSubject,
+    OauthEmailChanged,
+    OauthHugeId,
 }
 
 /// A switch as the control surface takes it. Only the fields that its kind knows have a meaning.

@@ -1,8 +1,10 @@
-//! A hostile simulator of the outside world that a shop speaks to. So far: PortOne V2, the Korean payment gateway.
+//! A hostile simulator of the outside world that a shop speaks to. So far: PortOne V2, the
+//! Korean payment gateway, and logins with Kakao, Naver and Google.
 //!
 //! It answers PortOne's REST API with the official shapes, sends signed webhooks, shows a page in place of the payment
 //! window, and has a control surface (`/_sim/…`) where a test, or a person, plays the shopper, the bank and bad luck:
-//! duplicated, delayed, reordered, dropped and wrongly signed webhooks; slow, failing and cut API answers.
+//! duplicated, delayed, reordered, dropped and wrongly signed webhooks; slow, failing and cut API answers. The login
+//! providers have a page where one picks a test person, and the same control surface.
 //!
 //! Everything lives in memory and is bounded. The control surface has no credentials: bind it to loopback.
 //!
@@ -21,6 +23,7 @@ mod clock;
 mod config;
 mod control;
 mod faults;
+mod oauth;
 mod portone;
 mod random;
 mod server;
@@ -29,6 +32,7 @@ mod window;
 
 pub use clock::{Clock, ManualClock};
 pub use config::{ChannelType, ClosedAccount, ConfigError, SandboxConfig, WebhookVersion};
+pub use oauth::{OAuthApp, OAuthApps};
 pub use portone::Sandbox;
 pub use server::{Running, StartError, serve, start};
 pub use webhooks::signature::sign;

@@ -26,6 +26,7 @@ use self::payment::Payment;
 use self::store::Store;
 use crate::config::{ClosedAccount, ConfigError, SandboxConfig, check_webhook_urls};
 use crate::faults::Faults;
+use crate::oauth::OAuth;
 use crate::random::Random;
 use crate::webhooks::signature::Secret;
 use crate::webhooks::{Inbox, Outbox, Webhook, WebhookRecord, compose};
@@ -44,6 +45,7 @@ pub struct Shared {
     pub(crate) webhook_urls: RwLock<Arc<[String]>>,
     pub(crate) store: Store,
     pub(crate) faults: Faults,
+    pub(crate) oauth: OAuth,
     pub(crate) random: Random,
     pub(crate) outbox: Outbox,
     idempotency: Arc<IdempotencyStore>,
@@ -68,6 +70,7 @@ impl Sandbox {
             webhook_urls: RwLock::new(Arc::from(config.webhook_urls.clone())),
             store: Store::new(config.payments_max),
             faults: Faults::default(),
+            oauth: OAuth::new(&config.oauth),
             random: Random::new(config.seed),
             outbox,
             idempotency: Arc::new(IdempotencyStore::new(config.payments_max)),
@@ -77,12 +80,13 @@ impl Sandbox {
         Ok((Self(Arc::new(shared)), inbox))
     }
 
-    /// All routes: PortOne's own, the control surface and the payment window.
+    /// All routes: PortOne's own, the control surface, the payment window and social login.
     pub(crate) fn router(&self) -> Router {
         let routes = Router::new()
             .merge(gate::routes())
             .merge(crate::control::routes())
-            .merge(crate::window::routes());
+            .merge(crate::window::routes())
+            .merge(crate::oauth::routes());
         routes
             .fallback(gate::unknown)
             .method_not_allowed_fallback(gate::unknown)

@@ -4,7 +4,7 @@
 //! `customer`, `virtualAccount` and `noticeUrls` are JSON. After paying or failing, the browser goes back to
 //! `redirectUrl` with the outcome in the query, which proves nothing: anybody can call that address.
 
-mod page;
+pub(crate) mod page;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -36,7 +36,7 @@ pub(crate) fn routes() -> Router<Sandbox> {
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
                                        form-action 'self' http: https:";
 
-fn html(status: StatusCode, body: String) -> Response {
+pub(crate) fn html(status: StatusCode, body: String) -> Response {
     let headers = [
         (
             header::CONTENT_TYPE,
@@ -101,7 +101,7 @@ impl Fields {
 }
 
 /// The shop's address with the outcome added to its query, named as the browser SDK names it.
-fn way_back(redirect_url: &str, outcome: &[(&str, &str)]) -> String {
+pub(crate) fn way_back(redirect_url: &str, outcome: &[(&str, &str)]) -> String {
     match reqwest::Url::parse(redirect_url) {
         Ok(mut url) => {
             url.query_pairs_mut().extend_pairs(outcome);

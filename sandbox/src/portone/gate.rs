@@ -40,7 +40,10 @@ fn serve(operation: Operation) -> MethodRouter<Sandbox> {
 /// Anything else: 401 to strangers, as everywhere; 404 to the rest.
 pub(crate) async fn unknown(State(sandbox): State<Sandbox>, request: Request) -> Response {
     let path = request.uri().path();
-    let is_own = ["/_sim", "/window", "/livez"].iter().any(|own| path.starts_with(own)) || path == "/";
+    let is_own = ["/_sim", "/window", "/livez", "/kakao/", "/naver/", "/google/"]
+        .iter()
+        .any(|own| path.starts_with(own))
+        || path == "/";
     if !is_own && let Err(error) = sandbox.authorize(authorization(request.headers())) {
         return respond(error.into());
     }
@@ -60,9 +63,16 @@ pub(crate) fn respond(answer: Answer) -> Response {
     (answer.status, [(header::CONTENT_TYPE, "application/json")], answer.body).into_response()
 }
 
+/// A gateway's page: no JSON, so that clients must cope with one.
+pub(crate) fn gateway_page(status: u16) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let page = format!("<html><h1>{status}</h1></html>");
+    (status, [(header::CONTENT_TYPE, "text/html")], page).into_response()
+}
+
 /// Closes the connection without an answer: a body that fails at once makes the server give up the connection before
 /// anything of the answer has been written.
-fn drop_connection() -> Response {
+pub(crate) fn drop_connection() -> Response {
     let error = io::Error::new(io::ErrorKind::ConnectionReset, "dropped by a fault");
     Response::new(Body::from_stream(futures_util::stream::once(std::future::ready(
         Err::<Bytes, _>(error),
@@ -101,15 +111,9 @@ async fn call(sandbox: Sandbox, operation: Operation, payment_id: Option<String>
         return drop_connection();
     }
     if let Some(fault) = strike(FaultKind::ApiError) {
-        // A gateway's page: no JSON, so that clients must cope with one.
-        let status = StatusCode::from_u16(fault.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-        note(&sandbox, &call, Some(status), false);
-        return (
-            status,
-            [(header::CONTENT_TYPE, "text/html")],
-            format!("<html><h1>{status}</h1></html>"),
-        )
-            .into_response();
+        let page = gateway_page(fault.status);
+        note(&sandbox, &call, Some(page.status()), false);
+        return page;
     }
     let drops = strike(FaultKind::ApiDropAfter).is_some();
     match run(sandbox, call, drops).await {

@@ -8,6 +8,12 @@ use crate::portone::banks::korean_name;
 use crate::portone::method::PayMethod;
 use crate::portone::payment::Payment;
 
+/// What every page of the payment window begins with.
+const NOTICE: (&str, &str) = (
+    "모의 결제창입니다. 실제 돈은 오가지 않습니다.",
+    "Simulated payment window: no real money moves.",
+);
+
 const STYLE: &str = include_str!("style.css");
 
 /// What the window shows of a payment.
@@ -55,7 +61,7 @@ impl View {
 }
 
 /// Text made safe for element content and for quoted attributes.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.chars()
         .fold(String::with_capacity(text.len()), |mut safe, letter| {
             match letter {
@@ -145,13 +151,14 @@ fn badge(status: &str) -> String {
     format!(r#"<span class="badge {class}">{korean} <small lang="en">{english}</small></span>"#)
 }
 
-fn document(title: &str, class: &str, body: &str) -> String {
+/// A whole page; `notice` says, in Korean and in English, that nothing of it is real.
+pub(crate) fn document(title: &str, class: &str, notice: (&str, &str), body: &str) -> String {
+    let (korean, english) = notice;
     format!(
         "<!doctype html>\n<html lang=\"ko\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"robots\" content=\"noindex\">\n\
          <link rel=\"icon\" href=\"data:,\">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
-         <p class=\"notice\">모의 결제창입니다. 실제 돈은 오가지 않습니다. \
-         <span lang=\"en\">Simulated payment window: no real money moves.</span></p>\n\
+         <p class=\"notice\">{korean} <span lang=\"en\">{english}</span></p>\n\
          <main class=\"{class}\">\n{body}</main>\n</body>\n</html>\n",
         title = escape(title),
     )
@@ -285,7 +292,7 @@ pub(super) fn window(view: &View, redirect_url: Option<&str>, back: Option<&str>
          <a href=\"/_sim/payments/{}\">내부 상태 <small lang=\"en\">Internal state</small></a></footer>",
         percent(&view.id)
     );
-    document("모의 결제창", "card", &body)
+    document("모의 결제창", "card", NOTICE, &body)
 }
 
 /// Why the window does not open.
@@ -308,7 +315,7 @@ pub(super) fn refusal(id: &str, refusal: &Refusal, back: Option<&str>) -> String
         );
     }
     body.push_str("</div>\n<footer><a href=\"/\">결제 목록 <small lang=\"en\">All payments</small></a></footer>\n");
-    document("모의 결제창", "card", &body)
+    document("모의 결제창", "card", NOTICE, &body)
 }
 
 /// The list of payments.
@@ -350,7 +357,7 @@ pub(super) fn index(lines: &[Line], count: usize) -> String {
          <a href=\"/_sim/webhooks\">웹훅 <small lang=\"en\">Webhooks</small></a> \
          <a href=\"/_sim/faults\">장애 설정 <small lang=\"en\">Faults</small></a></footer>\n",
     );
-    document("모의 결제", "wide", &body)
+    document("모의 결제", "wide", NOTICE, &body)
 }
 
 #[cfg(test)]

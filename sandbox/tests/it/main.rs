@@ -5,6 +5,7 @@
 mod api;
 mod faults;
 mod idempotency;
+mod oauth;
 mod openapi;
 mod schema;
 mod support;
