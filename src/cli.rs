@@ -82,10 +82,11 @@ Every role for itself:        jangbu serve --only http & jangbu relay & jangbu p
     ///
     /// Every other command does so too when it starts; this is for deployments that want it apart.
     Migrate,
-    /// Simulate PortOne on this machine, with a payment window to click through.
+    /// Simulate PortOne, and logins with Kakao, Naver and Google, on this machine, with pages to click through.
     ///
     /// It accepts PORTONE_API_SECRET and PORTONE_STORE_ID and signs webhooks with the first of
     /// PORTONE_WEBHOOK_SECRETS; give the shop the same variables and PORTONE_API_BASE=<its address>.
+    /// Its address with /kakao, /naver or /google behind it is for JANGBU_KAKAO_BASE and the like.
     /// Everything is in memory and gone at the end. Prints its address to stdout.
     #[command(after_help = "\
 Control surface, without credentials, so keep it on loopback:
@@ -395,7 +396,7 @@ impl Cli {
                     exit_after_purchase: args.exit_after_purchase,
                     stop: stop_signal(),
                 };
-                demo::run(config, Metrics::install()?, options).await?;
+                Box::pin(demo::run(config, Metrics::install()?, options)).await?;
             }
             Command::Reconcile(args) => tasks::reconcile(config, &args).await?,
             Command::Token(args) => tasks::token(&config, args)?,

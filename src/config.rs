@@ -3,8 +3,10 @@
 //! Every variable is documented in `.env.example`. A value that makes no sense stops the program with one line that
 //! names the variable and never shows its value, because half of them are secrets.
 
+mod accounts;
 mod dotenv;
 mod keys;
+mod logins;
 mod secret;
 mod vars;
 
@@ -16,8 +18,9 @@ use std::{
 
 use vars::Vars;
 
-use crate::analysts;
+use crate::{analysts, oauth};
 
+pub use accounts::{Accounts, MailServer};
 pub use keys::{Keys, ensure_data_dir};
 pub use secret::{MasterKey, Secret, WebhookSecret};
 
@@ -31,12 +34,30 @@ pub const VARIABLES: &[&str] = &[
     "JANGBU_DATA_DIR",
     "JANGBU_JWT_SECRET",
     "JANGBU_MASTER_KEY",
+    "JANGBU_TOKEN_KEYS",
     "JANGBU_LIVE",
     "PORTONE_API_BASE",
     "PORTONE_API_SECRET",
     "PORTONE_STORE_ID",
     "PORTONE_CHANNEL_KEY",
     "PORTONE_WEBHOOK_SECRETS",
+    "JANGBU_ACCESS_TOKEN_MINUTES",
+    "JANGBU_SESSION_IDLE_DAYS",
+    "JANGBU_SESSION_DAYS",
+    "JANGBU_PASSWORD_THREADS",
+    "JANGBU_SMTP_URL",
+    "JANGBU_MAIL_FROM",
+    "JANGBU_KAKAO_CLIENT_ID",
+    "JANGBU_KAKAO_CLIENT_SECRET",
+    "JANGBU_KAKAO_ADMIN_KEY",
+    "JANGBU_KAKAO_SCOPES",
+    "JANGBU_KAKAO_BASE",
+    "JANGBU_NAVER_CLIENT_ID",
+    "JANGBU_NAVER_CLIENT_SECRET",
+    "JANGBU_NAVER_BASE",
+    "JANGBU_GOOGLE_CLIENT_ID",
+    "JANGBU_GOOGLE_CLIENT_SECRET",
+    "JANGBU_GOOGLE_BASE",
     "JANGBU_PAYMENT_DEADLINE_MINUTES",
     "JANGBU_PARTITIONS",
     "JANGBU_DB_POOL_MAX",
@@ -147,10 +168,17 @@ pub struct Config {
     pub jwt_secret: Option<Secret>,
     /// `JANGBU_MASTER_KEY` if set; [`Config::keys`] has the one to use.
     pub master_key: Option<MasterKey>,
+    /// Signing in.
+    pub accounts: Accounts,
+    /// `JANGBU_SMTP_URL` and `JANGBU_MAIL_FROM`; without them mails are written into the log, unless live.
+    pub mail_server: Option<MailServer>,
     /// `JANGBU_LIVE`: real money. TEST-channel payments are refused and nothing may be left to defaults.
     pub live: bool,
     /// `PORTONE_*`.
     pub portone: Portone,
+    /// `JANGBU_KAKAO_*`, `JANGBU_NAVER_*`, `JANGBU_GOOGLE_*`: the providers that the shop is registered with, in the order
+    /// of [`oauth::Provider::ALL`].
+    pub logins: Vec<oauth::ClientConfig>,
     /// `JANGBU_PAYMENT_DEADLINE_MINUTES`: how long an order waits for its payment. 30 minutes.
     pub payment_deadline: Duration,
     /// `JANGBU_PARTITIONS`: into how many ranges the 256 slots are cut for projections. A power of two, 1 to 64; 4.
@@ -209,8 +237,11 @@ impl Config {
         let config = Self {
             jwt_secret: vars.jwt_secret(&database)?,
             master_key: vars.master_key()?,
+            accounts: vars.accounts()?,
+            mail_server: vars.mail_server()?,
             database,
             amqp_url,
+            logins: vars.logins(&public_url, live)?,
             bind,
             metrics_bind: vars.address("JANGBU_METRICS_BIND")?,
             public_url,

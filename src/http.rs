@@ -31,6 +31,7 @@ mod products;
 mod progress;
 mod refund_account;
 mod sales;
+mod users;
 mod views;
 mod webhook;
 
@@ -39,7 +40,7 @@ use std::{net::SocketAddr, ops::Deref, sync::Arc, time::Duration};
 use axum::{
     Router,
     middleware::from_fn_with_state,
-    routing::{get, patch, post, put},
+    routing::{delete, get, patch, post, put},
     serve::ListenerExt,
 };
 use tokio::net::TcpListener;
@@ -58,6 +59,7 @@ use crate::{
     executor::Executor,
     ip_hash::IpHasher,
     log::Log,
+    members::{Members, sign_in::Gate},
     node::Node,
     payments::Payments,
     portone::webhook::{SecretError, TOLERANCE, Verifier},
@@ -91,6 +93,10 @@ pub struct Parts {
     pub checkout: CheckoutService,
     /// Settles and refunds.
     pub payments: Payments,
+    /// Registers members and changes what is known of them.
+    pub members: Members,
+    /// Lets members in and out.
+    pub gate: Gate,
     /// Checks webhooks; `None` without secrets.
     pub webhook: Option<Verifier>,
     /// What `/metrics` shows; `None` where nobody counts.
@@ -140,6 +146,8 @@ impl App {
             sealer: node.sealer.clone(),
             checkout: node.checkout.clone(),
             payments: node.payments.clone(),
+            members: node.members.clone(),
+            gate: node.gate.clone(),
             webhook,
             metrics,
             tokens: Tokens::new(node.keys.jwt.expose()),
@@ -183,6 +191,7 @@ pub fn router(app: App) -> Router {
         .route("/payments/{payment_id}/complete", post(payments::complete))
         .route("/payments/{payment_id}/refund-account", put(refund_account::give))
         .route("/events", get(events::list))
+        .nest("/users", users())
         .nest("/admin", admin());
     Router::new()
         .nest("/api/v1", api)
@@ -196,6 +205,18 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed))
         .layer(from_fn_with_state(app.clone(), context::layer))
         .with_state(app)
+}
+
+fn users() -> Router<App> {
+    Router::new()
+        .route("/sign-up", post(users::sign_up))
+        .route("/sign-in", post(users::sign_in))
+        .route("/token", post(users::refresh))
+        .route("/sign-out", post(users::sign_out))
+        .route("/me", get(users::me).patch(users::change_me))
+        .route("/me/password", post(users::change_password))
+        .route("/me/sessions", get(users::sessions))
+        .route("/me/sessions/{session_id}", delete(users::end_session))
 }
 
 fn admin() -> Router<App> {

@@ -1,6 +1,7 @@
 //! Jangbu: an event-sourced commerce backend for Korean online shops. This crate is the shell around
 //! the pure parts: HTTP, the executor, the log, fan-out, timers and the command line.
 
+pub mod accounts;
 pub mod analysts;
 pub mod as_of;
 pub mod broker;
@@ -20,7 +21,10 @@ pub mod import;
 pub mod ip_hash;
 pub mod leases;
 pub mod log;
+pub mod mail;
+pub mod members;
 pub mod node;
+pub mod oauth;
 pub mod parking;
 pub mod payments;
 pub mod portone;

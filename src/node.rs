@@ -13,15 +13,23 @@ use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    accounts::{
+        digests::Digester,
+        jwt::{AccessTokens, TokenKey},
+        password::Passwords,
+        sessions::{EndedSessions, Sessions},
+        throttle::Throttle,
+    },
     checkout::CheckoutService,
     clock::Surroundings,
-    config::{Config, ConfigError, Database, Keys},
+    config::{Accounts, Config, ConfigError, Database, Keys},
     embedded::{Embedded, EmbeddedError},
     executor::Executor,
     feed,
     http::App,
     leases::{self, Group, Keeper},
     log::Log,
+    members::{Members, sign_in::Gate},
     payments::{self, Payments, Shop},
     portone::{self, Client, ClientConfig, Rereader, RereaderConfig, webhook::SecretError},
     processes::{self, RunError},
@@ -42,6 +50,8 @@ const RECONCILER: &str = "reconciler";
 const GRACE: Duration = Duration::from_millis(250);
 /// Timers of one group that one process does at once.
 const TIMERS_AT_ONCE: usize = 32;
+/// How often what ended long ago is deleted, a little at a time.
+const SWEPT_EVERY: Duration = Duration::from_secs(60);
 /// How often loops look for work when nothing wakes them.
 const IDLE: Duration = Duration::from_millis(250);
 
@@ -55,6 +65,10 @@ pub struct Node {
     pub executor: Executor,
     /// Seals and opens personal data.
     pub sealer: Sealer,
+    /// Registers members.
+    pub members: Members,
+    /// Lets members in and out.
+    pub gate: Gate,
     /// Speaks to PortOne.
     pub payments: Payments,
     /// Checks carts out.
@@ -168,18 +182,21 @@ impl Node {
         let builds = Builds::start(&options);
         let readers = Readers::open(&options, (config.db_pool_max / 2).max(2), builds.clone()).await?;
 
-        let log = Log::open(options, main_pool, surroundings).await?;
+        let log = Log::open(options.clone(), main_pool, surroundings).await?;
         let executor = Executor::new(log);
         let sealer = Sealer::new(keys.master.expose());
         let shop = shop(&config, &executor)?;
         let payments = Payments::new(executor.clone(), sealer.clone(), shop, config.live);
         let deadline = TimeDelta::from_std(config.payment_deadline).unwrap_or(TimeDelta::minutes(30));
         let checkout = CheckoutService::new(executor.clone(), sealer.clone(), payments.clone(), deadline);
+        let (members, gate) = members(&config, &keys, &options, &executor, &sealer);
         Ok(Self {
             config,
             keys,
             executor,
             sealer,
+            members,
+            gate,
             payments,
             checkout,
             readers,
@@ -200,6 +217,7 @@ impl Node {
                 tasks.spawn(run_reconciliation(self.payments.clone(), shutdown.clone()));
             }
             tasks.spawn(webhooks::run(self.webhooks_context(), shutdown.clone()));
+            tasks.spawn(run_sweeps(self.gate.clone(), shutdown.clone()));
         }
         let context = self.feed_context();
         if roles.relay && context.amqp_url.is_some() {
@@ -257,6 +275,36 @@ impl Node {
             tracing::warn!(%error, "the private database did not stop in order");
         }
     }
+}
+
+/// What registers members, and what lets them in.
+fn members(
+    config: &Config,
+    keys: &Keys,
+    options: &PgConnectOptions,
+    executor: &Executor,
+    sealer: &Sealer,
+) -> (Members, Gate) {
+    let (db, surroundings) = (executor.log().pool(), executor.log().surroundings());
+    let accounts = &config.accounts;
+    let digester = Digester::new(keys.master.expose());
+    let token_keys = if accounts.token_keys.is_empty() {
+        vec![TokenKey::derived(keys.jwt.expose())]
+    } else {
+        accounts.token_keys.clone()
+    };
+    let access = AccessTokens::try_new(&config.public_url, accounts.access_token, &token_keys)
+        .expect("the configuration has checked the keys");
+    let passwords = Passwords::new(accounts.password_threads, surroundings);
+    let members = Members::new(executor.clone(), sealer.clone(), digester.clone(), passwords);
+    let gate = Gate::new(
+        members.clone(),
+        access,
+        Sessions::new(digester.clone(), accounts.sessions),
+        EndedSessions::start(options, db.clone(), surroundings.clone(), Accounts::ACCESS_TOKEN_MAX),
+        Throttle::new(db.clone(), digester),
+    );
+    (members, gate)
 }
 
 /// As the tables count them.
@@ -396,6 +444,19 @@ async fn run_timers(timers: Timers, kinds: &'static [&'static str], shutdown: Ca
         }
     }
     while running.join_next().await.is_some() {}
+}
+
+/// Deletes what signing in leaves behind, little by little.
+async fn run_sweeps(gate: Gate, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = tokio::time::sleep(SWEPT_EVERY) => {}
+        }
+        if let Err(error) = gate.sweep().await {
+            tracing::warn!(%error, "old sessions and attempts could not be deleted");
+        }
+    }
 }
 
 /// Repairs every five minutes what webhooks missed.

@@ -14,7 +14,7 @@ use chacha20poly1305::{
 };
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
-use jangbu_events::{Phone, Sealed};
+use jangbu_events::{Hashed, Phone, Sealed};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::Sha256;
 use sqlx::PgPool;
@@ -55,6 +55,8 @@ pub struct DataKey {
     cipher: XChaCha20Poly1305,
     /// For the phone's hash: of the data key, so that a new master key leaves it as it is.
     phones: [u8; 32],
+    /// For what is compared within one person's events.
+    hashes: [u8; 32],
 }
 
 impl Sealer {
@@ -176,15 +178,17 @@ impl Sealer {
 
 impl DataKey {
     fn new(id: Uuid, key: &[u8; 32]) -> Self {
-        let mut phones = [0; 32];
         let derived = Hkdf::<Sha256>::new(None, key);
-        derived
-            .expand(b"jangbu phone look-up v1", &mut phones)
-            .expect("32 bytes can be derived");
+        let derive = |purpose: &[u8]| {
+            let mut key = [0; 32];
+            derived.expand(purpose, &mut key).expect("32 bytes can be derived");
+            key
+        };
         Self {
             id,
             cipher: cipher(key),
-            phones,
+            phones: derive(b"jangbu phone look-up v1"),
+            hashes: derive(b"jangbu personal hash v1"),
         }
     }
 
@@ -194,6 +198,16 @@ impl DataKey {
         let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.phones).expect("any key length will do");
         mac.update(phone.as_str().as_bytes());
         mac.finalize().into_bytes().to_vec()
+    }
+
+    /// Hashes a value, to see later whether another one of this person is equal. `field` keeps values of
+    /// several fields apart.
+    pub fn hash<T>(&self, field: &str, value: &str) -> Hashed<T> {
+        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.hashes).expect("any key length will do");
+        mac.update(field.as_bytes());
+        mac.update(&[0]);
+        mac.update(value.as_bytes());
+        Hashed::new(self.id, mac.finalize().into_bytes().into())
     }
 
     /// As in [`Sealed`].

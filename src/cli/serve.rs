@@ -7,10 +7,11 @@ use jangbu::{
     http::{self, health},
     log::Log,
     node::{Node, Roles},
+    oauth::Provider,
     telemetry::Metrics,
 };
 use jangbu_projections::Registered;
-use jangbu_sandbox::{SandboxConfig, StartError};
+use jangbu_sandbox::{OAuthApps, SandboxConfig, StartError};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -135,7 +136,7 @@ async fn watch(tasks: &mut JoinSet<()>, log: &Log, stop: &CancellationToken) -> 
     Err(anyhow::anyhow!("{fault} by itself; see the log lines before"))
 }
 
-/// The simulated PortOne.
+/// The simulated PortOne and login providers.
 pub async fn sandbox(config: &Config, args: SandboxArgs) -> anyhow::Result<()> {
     let required = |name: &str, why: &str| Usage(format!("{name} is required: {why}"));
     let portone = &config.portone;
@@ -155,6 +156,7 @@ pub async fn sandbox(config: &Config, args: SandboxArgs) -> anyhow::Result<()> {
         .map(|secret| secret.expose().to_owned())
         .collect();
     sandbox.retry_time_scale = args.retry_time_scale;
+    sandbox.oauth = login_apps(config);
     if !args.bind.ip().is_loopback() {
         tracing::warn!("anybody who reaches this address can play bank: the control surface has no credentials");
     }
@@ -171,6 +173,29 @@ pub async fn sandbox(config: &Config, args: SandboxArgs) -> anyhow::Result<()> {
     stop.cancelled().await;
     running.stop().await;
     Ok(())
+}
+
+/// The shop as it is registered with the simulated providers: with what is configured, else with the sandbox's own names.
+fn login_apps(config: &Config) -> OAuthApps {
+    let mut apps = OAuthApps::default();
+    for provider in Provider::ALL {
+        let app = match provider {
+            Provider::Kakao => &mut apps.kakao,
+            Provider::Naver => &mut apps.naver,
+            Provider::Google => &mut apps.google,
+        };
+        app.redirect_uris = vec![format!("{}{}", config.public_url, provider.callback_path())];
+        if let Some(login) = config.logins.iter().find(|login| login.provider == provider) {
+            app.client_id.clone_from(&login.client_id);
+            if let Some(secret) = &login.client_secret {
+                secret.expose().clone_into(&mut app.client_secret);
+            }
+            if let Some(key) = &login.admin_key {
+                app.admin_key = Some(key.expose().to_owned());
+            }
+        }
+    }
+    apps
 }
 
 /// Lets the roles finish what they have begun.

@@ -84,12 +84,27 @@ fn a_senseless_value_is_one_line_that_names_the_variable_and_hides_the_value() {
         ("JANGBU_JWT_SECRET", "hunter2"),
         ("JANGBU_MASTER_KEY", "hunter2"),
         ("JANGBU_MASTER_KEY", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZQ=="),
+        ("JANGBU_TOKEN_KEYS", "hunter2"),
+        ("JANGBU_TOKEN_KEYS", "2026:hs256:hunter2"),
+        (
+            "JANGBU_TOKEN_KEYS",
+            "a:hs256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=,hunter2",
+        ),
+        ("JANGBU_ACCESS_TOKEN_MINUTES", "0"),
+        ("JANGBU_ACCESS_TOKEN_MINUTES", "61"),
+        ("JANGBU_SESSION_IDLE_DAYS", "366"),
+        ("JANGBU_SESSION_DAYS", "29"),
+        ("JANGBU_PASSWORD_THREADS", "0"),
+        ("JANGBU_SMTP_URL", "https://hunter2@mail.example"),
+        ("JANGBU_SMTP_URL", "smtp://jangbu:hunter2@mail.example/?tls=none"),
         ("JANGBU_LIVE", "yes"),
         ("PORTONE_API_BASE", "https://user:hunter2@api.portone.io"),
         ("PORTONE_WEBHOOK_SECRETS", "hunter2"),
         ("PORTONE_WEBHOOK_SECRETS", "whsec_"),
         ("PORTONE_WEBHOOK_SECRETS", "whsec_hunter2!"),
         ("PORTONE_WEBHOOK_SECRETS", "whsec_MDEyMzQ1Njc4OWFiY2RlZg==,hunter2"),
+        ("JANGBU_KAKAO_BASE", "ftp://hunter2"),
+        ("JANGBU_GOOGLE_BASE", "https://root:hunter2@accounts.google.com"),
         ("JANGBU_PAYMENT_DEADLINE_MINUTES", "0"),
         ("JANGBU_PARTITIONS", "3"),
         ("JANGBU_PARTITIONS", "128"),
@@ -106,6 +121,54 @@ fn a_senseless_value_is_one_line_that_names_the_variable_and_hides_the_value() {
         assert!(!line.contains("hunter2"), "{line}");
         assert_eq!(line.lines().count(), 1, "{line}");
     }
+}
+
+#[test]
+fn a_login_provider_is_there_when_it_has_a_client_id() {
+    assert_eq!(config(&[]).unwrap().logins, []);
+    let both = [
+        ("JANGBU_PUBLIC_URL", "https://shop.example/"),
+        ("JANGBU_KAKAO_CLIENT_ID", "rest-api-key"),
+        ("JANGBU_KAKAO_SCOPES", "openid,account_email  name"),
+        ("JANGBU_GOOGLE_CLIENT_ID", "shop.apps.googleusercontent.com"),
+        ("JANGBU_GOOGLE_CLIENT_SECRET", "hunter2"),
+        ("JANGBU_GOOGLE_BASE", "http://127.0.0.1:9090/google/"),
+    ];
+    let logins = config(&both).unwrap().logins;
+    let [kakao, google] = &logins[..] else {
+        panic!("{logins:?}");
+    };
+    assert_eq!(kakao.bases, oauth::Bases::real(oauth::Provider::Kakao));
+    assert_eq!(kakao.redirect_uri, "https://shop.example/api/v1/auth/kakao/callback");
+    assert_eq!(kakao.scopes, "openid account_email name");
+    assert_eq!(google.bases, oauth::Bases::under("http://127.0.0.1:9090/google"));
+    assert!(!format!("{logins:?}").contains("hunter2"));
+
+    for (vars, line) in [
+        (
+            &[("JANGBU_NAVER_CLIENT_ID", "n")][..],
+            "JANGBU_NAVER_CLIENT_SECRET is required when JANGBU_NAVER_CLIENT_ID is set",
+        ),
+        (
+            &[("JANGBU_KAKAO_CLIENT_SECRET", "hunter2")],
+            "JANGBU_KAKAO_CLIENT_ID is required when JANGBU_KAKAO_CLIENT_SECRET is set",
+        ),
+        (
+            &[("JANGBU_KAKAO_CLIENT_ID", "k"), ("JANGBU_KAKAO_ADMIN_KEY", "hunter 2")],
+            "JANGBU_KAKAO_ADMIN_KEY must be plain ASCII text without spaces",
+        ),
+        (
+            &[("JANGBU_KAKAO_CLIENT_ID", "k"), ("JANGBU_KAKAO_SCOPES", "openid&x")],
+            "JANGBU_KAKAO_SCOPES must be Kakao's names of consent items, with spaces between them",
+        ),
+    ] {
+        assert_eq!(refusal(vars), line);
+    }
+    let live = [LIVE, &[("JANGBU_KAKAO_BASE", "http://kakao.example")]].concat();
+    assert_eq!(
+        refusal(&live),
+        "JANGBU_KAKAO_BASE must begin with https:// when JANGBU_LIVE is true"
+    );
 }
 
 #[test]
@@ -126,6 +189,39 @@ fn a_live_shop_leaves_nothing_to_defaults() {
             format!("{variable} is required when JANGBU_LIVE is true")
         );
     }
+}
+
+#[test]
+fn accounts_work_without_any_variable_and_a_mail_server_needs_a_sender() {
+    let accounts = config(&[]).unwrap().accounts;
+    assert!(accounts.token_keys.is_empty());
+    assert_eq!(accounts.access_token, Duration::from_secs(900));
+    assert!(accounts.access_token <= Accounts::ACCESS_TOKEN_MAX);
+    assert_eq!(accounts.sessions.idle, chrono::TimeDelta::days(30));
+    let long = config(&[("JANGBU_SESSION_IDLE_DAYS", "365")])
+        .unwrap()
+        .accounts
+        .sessions;
+    assert_eq!(long.total, long.idle, "an idle time alone needs no second variable");
+
+    let url = ("JANGBU_SMTP_URL", "smtp://mail.example:587");
+    assert_eq!(
+        refusal(&[url]),
+        "JANGBU_MAIL_FROM is required when JANGBU_SMTP_URL is set"
+    );
+    let line = refusal(&[url, ("JANGBU_MAIL_FROM", "hunter2")]);
+    assert!(
+        line.starts_with("JANGBU_MAIL_FROM must be") && !line.contains("hunter2"),
+        "{line}"
+    );
+    let server = config(&[url, ("JANGBU_MAIL_FROM", "장부 <no-reply@shop.example>")]).unwrap();
+    assert_eq!(server.mail_server.unwrap().url.expose(), url.1);
+    assert_eq!(
+        config(&[("JANGBU_MAIL_FROM", "no-reply@shop.example")])
+            .unwrap()
+            .mail_server,
+        None
+    );
 }
 
 #[test]
@@ -177,13 +273,21 @@ fn debug_shows_no_secret() {
         ("DATABASE_URL", "postgres://jangbu:hunter2@db/jangbu"),
         ("AMQP_URL", "amqp://guest:hunter2@mq"),
     ];
-    let config = config(&[&url[..], LIVE, &[("JANGBU_JWT_SECRET", JWT)]].concat()).unwrap();
+    let accounts = [
+        (
+            "JANGBU_TOKEN_KEYS",
+            "a:hs256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+        ),
+        ("JANGBU_SMTP_URL", "smtps://jangbu:hunter2@mail.example"),
+        ("JANGBU_MAIL_FROM", "no-reply@shop.example"),
+    ];
+    let config = config(&[&url[..], LIVE, &accounts, &[("JANGBU_JWT_SECRET", JWT)]].concat()).unwrap();
     let keys = config.keys(|_| unreachable!("both keys are configured")).unwrap();
     let shown = format!("{config:?} {keys:?}");
-    for hidden in ["hunter2", "api-secret", "whsec_", JWT, "30, 31"] {
+    for hidden in ["hunter2", "api-secret", "whsec_", JWT, "30, 31", "AAECAw"] {
         assert!(!shown.contains(hidden), "{hidden} is in {shown}");
     }
-    assert_eq!(shown.matches("[redacted]").count(), 9, "{shown}");
+    assert_eq!(shown.matches("[redacted]").count(), 11, "{shown}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ impl<'a> Vars<'a> {
             .filter(|value| !value.is_empty())
     }
 
-    fn secret(&self, name: &str) -> Option<Secret> {
+    pub fn secret(&self, name: &str) -> Option<Secret> {
         self.get(name).map(Secret::new)
     }
 
@@ -75,7 +75,7 @@ impl<'a> Vars<'a> {
             .ok_or_else(wrong)
     }
 
-    fn url(&self, name: &str, schemes: &[&str]) -> Result<Option<Url>, ConfigError> {
+    pub fn url(&self, name: &str, schemes: &[&str]) -> Result<Option<Url>, ConfigError> {
         let Some(text) = self.get(name) else { return Ok(None) };
         // The parser's own errors say what is wrong ("invalid port number") without showing the text.
         let url =

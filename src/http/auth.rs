@@ -20,9 +20,13 @@ use subtle::ConstantTimeEq;
 
 use super::{
     App,
+    context::RequestContext,
     problem::{Code, Problem},
 };
-use crate::hex::hex;
+use crate::{
+    accounts::jwt::{AccessTokens, Refused},
+    hex::hex,
+};
 
 /// Whom tokens are for.
 const AUDIENCE: &str = "jangbu";
@@ -287,10 +291,48 @@ impl FromRequestParts<App> for Caller {
         if let Some(caller) = parts.extensions.get::<Self>() {
             return Ok(caller.clone());
         }
-        let caller = app.tokens.caller(&parts.headers, app.surroundings.now())?;
+        let caller = match access_token(&parts.headers) {
+            Some(token) => member(parts, app, &token).await?,
+            None => app.tokens.caller(&parts.headers, app.surroundings.now())?,
+        };
         parts.extensions.insert(caller.clone());
         Ok(caller)
     }
+}
+
+/// The token of somebody who signed in, as opposed to one of `jangbu token` or a cart's.
+fn access_token(headers: &HeaderMap) -> Option<String> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && AccessTokens::is_of_this_kind(token)).then(|| token.to_owned())
+}
+
+/// Who signed in, if the session goes on. A token that ends soon is followed by another.
+async fn member(parts: &mut Parts, app: &App, token: &str) -> Result<Caller, Problem> {
+    let now = app.surroundings.now();
+    let bearer = app.gate.access().verify(token, now).map_err(|refused| {
+        unauthorized(match refused {
+            Refused::Expired => Code::TokenExpired,
+            Refused::Invalid | Refused::NotYet => Code::TokenInvalid,
+        })
+    })?;
+    if !app.gate.is_open(bearer.session).await? {
+        return Err(unauthorized(Code::SessionEnded));
+    }
+    if bearer.expires_at - now < app.gate.renewed_within()
+        && let Some(context) = parts.extensions.get::<RequestContext>().cloned()
+        && let Some(token) = app.gate.renew(bearer.customer, bearer.session).await?
+    {
+        context.set_new_token(token);
+    }
+    let is_admin = bearer.grants.iter().any(|grant| grant.role == "admin");
+    let customer = bearer.customer;
+    parts.extensions.insert(bearer);
+    Ok(if is_admin {
+        Caller::Admin(customer.to_string())
+    } else {
+        Caller::Member(customer)
+    })
 }
 
 /// Somebody who runs the shop; anybody else is turned away.

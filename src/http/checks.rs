@@ -10,6 +10,7 @@ use jangbu_events::{
 };
 
 use super::problem::{FieldError, Problem, Text};
+use crate::accounts::password::Weakness;
 
 /// Collects what is wrong with a body.
 #[derive(Debug, Default)]
@@ -58,6 +59,18 @@ impl Checks {
         self.0.push(FieldError::at(pointer, code, detail));
     }
 
+    /// A password that is no good. It is never repeated.
+    pub fn refuse_weak(&mut self, pointer: &str, weakness: Weakness) {
+        let (code, korean) = match weakness {
+            Weakness::TooShort => ("too_short", "비밀번호는 10자 이상이어야 합니다."),
+            Weakness::TooLong => ("too_long", "비밀번호는 128자 이하여야 합니다."),
+            Weakness::Common => ("password_common", "너무 쉬운 비밀번호입니다."),
+            Weakness::ContainsEmail => ("password_contains_email", "비밀번호에 이메일 주소를 쓸 수 없습니다."),
+            Weakness::ContainsPhone => ("password_contains_phone", "비밀번호에 전화번호를 쓸 수 없습니다."),
+        };
+        self.refuse(pointer, code, Text::new(weakness.to_string(), korean));
+    }
+
     /// Everything that is wrong, if anything is.
     pub fn done(self) -> Result<(), Problem> {
         if self.0.is_empty() {
@@ -94,6 +107,8 @@ impl From<PersonalError> for Reason {
     fn from(error: PersonalError) -> Self {
         let (code, korean) = match &error {
             PersonalError::Phone => ("phone_invalid", "010-1234-5678과 같은 국내 전화번호여야 합니다."),
+            PersonalError::Mobile => ("mobile_invalid", "010-1234-5678과 같은 휴대전화번호여야 합니다."),
+            PersonalError::Subject => ("subject_invalid", "소셜 계정 식별자가 올바르지 않습니다."),
             PersonalError::Postcode => (
                 "postcode_invalid",
                 "우편번호는 숫자 5자리입니다(예전 6자리 우편번호는 쓸 수 없습니다).",

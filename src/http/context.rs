@@ -25,8 +25,11 @@ use super::{
     limits::{Address, Allowance},
     problem::{self, Code, Language, Problem},
 };
+use crate::config::Secret;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// An access token to use from now on.
+const NEW_TOKEN: HeaderName = HeaderName::from_static("x-new-token");
 /// The key under which a command was carried out.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -43,6 +46,8 @@ struct Facts {
     /// Set once a command has its key: the client must learn one that it did not choose, whatever
     /// the answer is.
     key: OnceLock<String>,
+    /// Another access token, since the one that came will end soon.
+    new_token: OnceLock<Secret>,
 }
 
 impl RequestContext {
@@ -59,6 +64,7 @@ impl RequestContext {
                 .filter(|trace| is_traceparent(trace))
                 .map(str::to_owned),
             key: OnceLock::new(),
+            new_token: OnceLock::new(),
         }))
     }
 
@@ -82,11 +88,27 @@ impl RequestContext {
         self.0.key.get_or_init(|| key.to_owned());
     }
 
+    /// Sends another access token along with the answer.
+    pub fn set_new_token(&self, token: Secret) {
+        self.0.new_token.get_or_init(|| token);
+    }
+
+    /// The client.
+    pub fn ip(&self) -> IpAddr {
+        self.0.address
+    }
+
+    /// What is kept of the client's address.
+    pub async fn ip_hash(&self, app: &App) -> sqlx::Result<String> {
+        app.addresses
+            .hash(app.log.pool(), &app.surroundings, self.0.address)
+            .await
+    }
+
     /// What the log keeps of whoever sends this request.
     pub async fn metadata(&self, app: &App, caller: &Caller, channel: &str) -> sqlx::Result<Metadata> {
         let (actor_kind, actor_id) = caller.actor();
-        let hasher = &app.addresses;
-        let ip_hash = hasher.hash(app.log.pool(), &app.surroundings, self.0.address).await?;
+        let ip_hash = self.ip_hash(app).await?;
         Ok(Metadata {
             actor_kind: actor_kind.to_owned(),
             actor_id,
@@ -234,6 +256,11 @@ fn add_headers(headers: &mut HeaderMap, app: &App, context: &RequestContext, is_
     }
     if let Some(key) = context.0.key.get().and_then(|key| HeaderValue::from_str(key).ok()) {
         headers.insert(IDEMPOTENCY_KEY, key);
+    }
+    if let Some(token) = context.0.new_token.get()
+        && let Ok(token) = HeaderValue::from_str(token.expose())
+    {
+        headers.insert(NEW_TOKEN, token);
     }
     let mut default = |name: HeaderName, value: &'static str| {
         headers.entry(name).or_insert(HeaderValue::from_static(value));

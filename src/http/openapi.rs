@@ -13,7 +13,7 @@ use super::{
     extract::Path,
     health, lookup, orders, payments,
     problem::{Code, Language, Problem, Retry},
-    products, refund_account, sales, webhook,
+    products, refund_account, sales, users, webhook,
 };
 
 #[derive(OpenApi)]
@@ -40,6 +40,8 @@ use super::{
         admin_orders::list, admin_orders::one, explain::one, admin_orders::cancel, admin_orders::refund, refund_account::give_as_admin,
         sales::report,
         admin_upkeep::parked, admin_upkeep::retry_parked, admin_upkeep::failed_steps, admin_upkeep::retry_steps,
+        users::sign_up, users::sign_in, users::refresh, users::sign_out, users::me, users::change_me,
+        users::change_password, users::sessions, users::end_session,
         events::list, admin_webhooks::list, admin_webhooks::create, admin_webhooks::one, admin_webhooks::change,
         admin_webhooks::delete, admin_webhooks::rotate, admin_webhooks::deliveries, admin_webhooks::rewind,
         admin_webhooks::retry,
@@ -50,6 +52,7 @@ use super::{
     tags(
         (name = "products", description = "What shoppers can see and buy"),
         (name = "carts", description = "From an empty cart to an order"),
+        (name = "users", description = "Registering, signing in and out, and a member's own data"),
         (name = "orders", description = "A buyer's own orders"),
         (name = "payments", description = "Between the payment window and the shop"),
         (name = "events", description = "Everything that happens, for programs of others; needs a token of role admin"),
@@ -66,7 +69,10 @@ impl Modify for Security {
         let components = openapi.components.get_or_insert_with(Default::default);
         for (name, description) in [
             ("guest", "The token of a guest's cart, as `POST /api/v1/carts` gave it."),
-            ("member", "A JWT of role `customer`."),
+            (
+                "member",
+                "The access token of a member, from `POST /api/v1/users/sign-in`.",
+            ),
             ("admin", "A JWT of role `admin`: `jangbu token --role admin`."),
         ] {
             let mut scheme = Http::new(HttpAuthScheme::Bearer);

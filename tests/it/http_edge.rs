@@ -396,6 +396,7 @@ async fn every_example_of_the_description_works() {
         .json(&example("ProductRevision"));
     revision.send().await.expect(200);
     upkeep_examples(&web, &mut example).await;
+    user_examples(&web, &mut example).await;
     post("/api/v1/orders/lookup".into(), &token, example("LookUp"))
         .await
         .refused(404, "order_not_found");
@@ -403,6 +404,30 @@ async fn every_example_of_the_description_works() {
 }
 
 /// Of what an admin does beside selling.
+async fn user_examples(web: &Web, example: &mut impl FnMut(&str) -> Value) {
+    let post = |path: &str, body: Value| {
+        let key = web.fresh_key();
+        web.post(path).key(&key).json(&body)
+    };
+    post("/api/v1/users/sign-up", example("SignUp"))
+        .send()
+        .await
+        .expect(201);
+    let tokens = post("/api/v1/users/sign-in", example("SignIn"))
+        .send()
+        .await
+        .expect(200);
+    let token = tokens.text_of("/access_token");
+    let change = web.patch("/api/v1/users/me").token(&token);
+    change.json(&example("ChangeMe")).send().await.expect(200);
+    let password = post("/api/v1/users/me/password", example("ChangePassword"));
+    password.token(&token).send().await.expect(204);
+    post("/api/v1/users/token", example("Refresh"))
+        .send()
+        .await
+        .refused(401, "session_ended");
+}
+
 async fn upkeep_examples(web: &Web, example: &mut impl FnMut(&str) -> Value) {
     let mut post = async |path: String, schema: &str| {
         let key = web.fresh_key();

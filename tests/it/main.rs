@@ -1,5 +1,6 @@
 //! Integration tests: one binary, real PostgreSQL and RabbitMQ, a database for every test.
 
+mod accounts;
 mod analysts;
 mod as_of;
 mod checkout;
@@ -17,6 +18,7 @@ mod import;
 mod invariants;
 mod journey;
 mod log;
+mod oauth;
 mod personal_data;
 mod processes;
 mod proxy;
@@ -24,5 +26,6 @@ mod rebuild;
 mod shop;
 mod store;
 mod upkeep;
+mod users;
 mod web;
 mod webhooks_out;

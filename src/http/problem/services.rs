@@ -1,6 +1,9 @@
 //! What the failures of our own services mean to a client.
 
-use jangbu_domain::PricingError;
+use jangbu_domain::{
+    PricingError,
+    customer::{EMAIL_SCOPE, PHONE_SCOPE},
+};
 use jangbu_projections::page::ListError;
 use serde_json::json;
 
@@ -21,6 +24,8 @@ impl<E: std::error::Error + Into<Problem>> From<ExecuteError<E>> for Problem {
             ExecuteError::Stale { current } => Self::new(Code::VersionStale).fact("version", current),
             ExecuteError::Conflict { current } => Self::new(Code::Conflict).fact("version", current),
             ExecuteError::KeyReused => Code::IdempotencyKeyReused.into(),
+            ExecuteError::KeyTaken { scope: EMAIL_SCOPE } => Self::new(Code::EmailTaken).at("/email"),
+            ExecuteError::KeyTaken { scope: PHONE_SCOPE } => Self::new(Code::PhoneTaken).at("/phone"),
             ExecuteError::KeyTaken { scope } => Self::new(Code::Taken).fact("scope", scope),
             ExecuteError::Busy => Self::new(Code::Busy).retry_after(1),
             ExecuteError::OutcomeUnknown => Self::new(Code::OutcomeUnknown).retry_after(1),
