@@ -15,6 +15,9 @@ use crate::{
     work::{CLIENTS, CONNECTIONS, PRODUCTS, Peer},
 };
 
+/// Products that clients may rename, of which they take fewer where each has one.
+const RANGE: u64 = (CLIENTS * PRODUCTS[0]) as u64;
+
 /// Ours.
 pub struct Jangbu {
     executor: Executor,
@@ -58,7 +61,7 @@ impl Peer for Jangbu {
             surroundings,
         };
         // A product has to be in the range before it can have another name.
-        for product in 0..(CLIENTS * PRODUCTS) as u64 {
+        for product in 0..RANGE {
             let command = ProductCommand::Register {
                 sku: sku(product),
                 name: "product".to_owned(),
@@ -82,9 +85,8 @@ impl Peer for Jangbu {
     }
 
     async fn renamed(&self, db: &PgPool) -> anyhow::Result<Vec<(u64, String)>> {
-        let products: std::collections::HashMap<String, u64> = (0..(CLIENTS * PRODUCTS) as u64)
-            .map(|product| (id(product).to_string(), product))
-            .collect();
+        let products: std::collections::HashMap<String, u64> =
+            (0..RANGE).map(|product| (id(product).to_string(), product)).collect();
         let rows: Vec<(String, String)> = sqlx::query_as(
             "select aggregate_id, payload ->> 'name' from events where event_type = 'product.renamed' order by position",
         )
