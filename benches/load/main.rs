@@ -3,6 +3,7 @@
 //!
 //! It speaks to loopback addresses only, works on throw-away databases, and every part of it ends by itself.
 
+mod beside;
 mod books;
 mod broker;
 mod buyer;
