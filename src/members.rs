@@ -144,7 +144,7 @@ impl Members {
         Ok(self.executor.execute::<Customer>(id, command, envelope).await?)
     }
 
-    /// Who registered with an address; `None` if nobody has.
+    /// Under which value of `unique_keys` an address is claimed: 64 hex digits.
     pub fn email_digest(&self, email: &Email) -> String {
         self.digest(EMAIL_SCOPE, email.as_str())
     }
